@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# One line a target; the work is done by the scripts, whose --help tells which
+# variables they take.
+
+# Who has written the series and signs it off. Whoever mails it overrides this.
+export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
+export BUILD ?= build
+export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
+
+KERNEL ?= patched
+
+.DEFAULT_GOAL := help
+.PHONY: help setup source kernel check bench report shell clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install the Debian packages that are missing
+	@ci/setup
+
+source: setup ## fetch Linux, or use KERNEL_TREE=DIR, and apply the series
+	@ci/source
+
+kernel: setup ## build BUILD/base/bzImage and BUILD/patched/bzImage
+	@ci/kernel
+
+check: setup ## run all tests; ends with "N passed, N failed"
+	@ci/check
+
+bench: kernel ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
+	@bench/pairs
+
+report: ## print the comparison of the last make bench again
+	@bench/pairs --report
+
+shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
+	@ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
+
+clean: ## remove everything generated, and the work trees in KERNEL_TREE
+	@ci/source clean

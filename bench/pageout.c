@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * pageout - what it costs to page out dirty memory that other CPUs may write
+ *
+ *	pageout [-s MIB] [-r ROUNDS] [-g CGROUP]
+ *
+ * The main thread, on the first CPU it may run on, dirties a region of base
+ * pages and has it paged out; a thread on every other CPU keeps the address
+ * space active there, so that each TLB flush is an IPI to all of them.
+ *
+ *	-s MIB		size of the region (32)
+ *	-r ROUNDS	rounds to report (5), after one that is not
+ *	-g CGROUP	page out by CGROUP/memory.reclaim, anonymous memory
+ *			only, not by MADV_PAGEOUT; CGROUP is the directory of
+ *			the cgroup that this process is in
+ *
+ * Prints a line of key=value words for each round, all of them about the time
+ * between the start of the pageout and its end:
+ *
+ *	usec		microseconds
+ *	pswpout		pages written to swap, by the whole system
+ *	gone		pages of the region in swap at the end, by pagemap
+ *	pages		pages of the region
+ *	flushes		TLB flushes asked of other CPUs (CONFIG_DEBUG_TLBFLUSH)
+ *	tlb_ipis	TLB shootdowns received, by all CPUs (x86)
+ *	cal_ipis	function-call interrupts received, by all CPUs (x86)
+ *	loops		iterations of the other threads
+ *
+ * What this kernel or machine does not count is left out.  After each round
+ * the region is read back; contents that differ end the program with status 1.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+#define LOOP_WORDS	8192
+
+struct looper {
+	pthread_t thread;
+	int cpu;
+	volatile uint64_t loops;
+	volatile uint64_t words[LOOP_WORDS];
+};
+
+/* A count is -1 where the kernel does not keep it. */
+struct snapshot {
+	int64_t pswpout;
+	int64_t flushes;
+	int64_t tlb_ipis;
+	int64_t cal_ipis;
+	int64_t loops;
+	int64_t nsec;
+};
+
+static struct looper *loopers;
+static int nr_loopers;
+static uint64_t *region;
+static size_t page_size, page_words, nr_pages;
+static char reclaim_path[4096], reclaim_request[64];
+
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		err(1, "cannot run on CPU %d", cpu);
+}
+
+static void *loop(void *arg)
+{
+	struct looper *l = arg;
+
+	run_on(l->cpu);
+	/* 520 words a step: another page and another cache line each time */
+	for (uint64_t i = 0;; i += 520) {
+		l->words[i % LOOP_WORDS]++;
+		l->loops++;
+	}
+	return NULL;
+}
+
+/* Take the first CPU for this thread; start a looper on each of the others. */
+static void start_loopers(void)
+{
+	cpu_set_t set;
+	int first = -1;
+
+	if (sched_getaffinity(0, sizeof(set), &set))
+		err(1, "sched_getaffinity");
+	loopers = calloc(CPU_COUNT(&set), sizeof(*loopers));
+	if (!loopers)
+		err(1, "calloc");
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &set))
+			continue;
+		if (first < 0)
+			first = cpu;
+		else
+			loopers[nr_loopers++].cpu = cpu;
+	}
+	run_on(first);
+	for (int i = 0; i < nr_loopers; i++) {
+		struct looper *l = &loopers[i];
+
+		errno = pthread_create(&l->thread, NULL, loop, l);
+		if (errno)
+			err(1, "pthread_create");
+		while (!l->loops)
+			sched_yield();
+	}
+}
+
+/*
+ * The text of a file in a buffer that the next call overwrites.  No stdio and
+ * no allocation: freeing memory would flush TLBs between two snapshots.
+ */
+static char *slurp(const char *path)
+{
+	static char text[4 << 20];
+	size_t len = 0;
+	ssize_t n;
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0)
+		err(1, "%s", path);
+	while ((n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
+		len += n;
+	if (n < 0)
+		err(1, "%s", path);
+	if (len == sizeof(text) - 1)
+		errx(1, "%s: larger than %zu bytes", path, len);
+	close(fd);
+	text[len] = '\0';
+	return text;
+}
+
+/* The sum of the numbers on the line of text that begins with name, or -1. */
+static int64_t row_sum(const char *text, const char *name)
+{
+	size_t len = strlen(name);
+	int64_t sum = 0;
+
+	for (; text; text = strchr(text, '\n'), text = text ? text + 1 : NULL) {
+		const char *p = text + strspn(text, " ");
+		char *end;
+
+		if (strncmp(p, name, len))
+			continue;
+		for (p += len;; p = end) {
+			int64_t n = strtoll(p, &end, 10);
+
+			if (end == p)
+				return sum;
+			sum += n;
+		}
+	}
+	return -1;
+}
+
+static void snap(struct snapshot *s)
+{
+	const char *text = slurp("/proc/vmstat");
+
+	s->pswpout = row_sum(text, "pswpout ");
+	s->flushes = row_sum(text, "nr_tlb_remote_flush ");
+	text = slurp("/proc/interrupts");
+	s->tlb_ipis = row_sum(text, "TLB:");
+	s->cal_ipis = row_sum(text, "CAL:");
+}
+
+static void snap_loops_and_time(struct snapshot *s)
+{
+	struct timespec now;
+
+	s->loops = nr_loopers ? 0 : -1;
+	for (int i = 0; i < nr_loopers; i++)
+		s->loops += loopers[i].loops;
+	if (clock_gettime(CLOCK_MONOTONIC, &now))
+		err(1, "clock_gettime");
+	s->nsec = now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/*
+ * Fill a page with what no swap code takes for zeroes and what compresses to
+ * about half; or, if !fill, check that it still holds just that.
+ */
+static bool fill_or_check(size_t page, uint64_t round, bool fill)
+{
+	uint64_t *word = region + page * page_words;
+	uint64_t x = (page << 16) + round + 0x9e3779b97f4a7c15;
+
+	for (size_t i = 0; i < page_words; i++) {
+		if (i < page_words / 2) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+		}
+		if (fill)
+			word[i] = x;
+		else if (word[i] != x)
+			return false;
+	}
+	return true;
+}
+
+static size_t count_gone(void)
+{
+	static uint64_t entry[512];
+	size_t gone = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (fd < 0)
+		err(1, "/proc/self/pagemap");
+	for (size_t page = 0; page < nr_pages; page += 512) {
+		size_t n = nr_pages - page < 512 ? nr_pages - page : 512;
+		off_t at = ((uintptr_t)region / page_size + page) * sizeof(*entry);
+
+		if (pread(fd, entry, n * sizeof(*entry), at) != (ssize_t)(n * sizeof(*entry)))
+			err(1, "/proc/self/pagemap");
+		for (size_t i = 0; i < n; i++)
+			gone += entry[i] >> 62 & 1;
+	}
+	close(fd);
+	return gone;
+}
+
+static void pageout_madvise(void)
+{
+	if (madvise(region, nr_pages * page_size, MADV_PAGEOUT))
+		err(1, "MADV_PAGEOUT");
+}
+
+static void pageout_reclaim(void)
+{
+	int fd = open(reclaim_path, O_WRONLY);
+
+	if (fd < 0)
+		err(1, "%s", reclaim_path);
+	/* EAGAIN: less than asked for; the caller counts what went out */
+	if (write(fd, reclaim_request, strlen(reclaim_request)) < 0 && errno != EAGAIN)
+		err(1, "%s: %s", reclaim_path, reclaim_request);
+	close(fd);
+}
+
+static void print_count(const char *name, int64_t before, int64_t after)
+{
+	if (before >= 0)
+		printf(" %s=%lld", name, (long long)(after - before));
+}
+
+static void run_round(int round, void (*pageout)(void))
+{
+	struct snapshot before, after;
+	size_t gone;
+
+	/*
+	 * Dirtied by the thread that pages out: a page in the LRU-add batch of
+	 * another CPU could not be isolated.
+	 */
+	for (size_t page = 0; page < nr_pages; page++)
+		fill_or_check(page, round, true);
+
+	snap(&before);
+	snap_loops_and_time(&before);
+	pageout();
+	snap_loops_and_time(&after);
+	snap(&after);
+
+	gone = count_gone();
+	for (size_t page = 0; page < nr_pages; page++)
+		if (!fill_or_check(page, round, false))
+			errx(1, "round %d: page %zu came back from swap with other contents",
+			     round, page);
+	if (!round)
+		return;
+	printf("usec=%.1f pages=%zu gone=%zu", (after.nsec - before.nsec) / 1e3, nr_pages, gone);
+	print_count("pswpout", before.pswpout, after.pswpout);
+	print_count("flushes", before.flushes, after.flushes);
+	print_count("tlb_ipis", before.tlb_ipis, after.tlb_ipis);
+	print_count("cal_ipis", before.cal_ipis, after.cal_ipis);
+	print_count("loops", before.loops, after.loops);
+	putchar('\n');
+}
+
+/* A decimal number from 1 to max. */
+static long number(const char *text, long max)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (end == text || *end || n < 1 || n > max)
+		errx(2, "%s: not a number from 1 to %ld", text, max);
+	return n;
+}
+
+int main(int argc, char **argv)
+{
+	void (*pageout)(void) = pageout_madvise;
+	long mib = 32, rounds = 5;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "s:r:g:")) != -1) {
+		switch (opt) {
+		case 's':
+			mib = number(optarg, 1 << 20);
+			break;
+		case 'r':
+			rounds = number(optarg, 1000);
+			break;
+		case 'g':
+			pageout = pageout_reclaim;
+			snprintf(reclaim_path, sizeof(reclaim_path), "%s/memory.reclaim", optarg);
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (optind < argc)
+		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-g CGROUP]");
+	snprintf(reclaim_request, sizeof(reclaim_request), "%ldM swappiness=max", mib);
+
+	page_size = sysconf(_SC_PAGESIZE);
+	page_words = page_size / sizeof(*region);
+	nr_pages = ((size_t)mib << 20) / page_size;
+	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (region == MAP_FAILED)
+		err(1, "mmap");
+	/* EINVAL: a kernel without huge pages */
+	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
+		err(1, "MADV_NOHUGEPAGE");
+
+	start_loopers();
+	for (int round = 0; round <= rounds; round++)
+		run_round(round, pageout);
+	return fflush(stdout) ? 1 : 0;
+}

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What the scripts of this tree share. Source it first:
+#	. "$(dirname "$0")/../ci/lib.sh"
+#
+# Sets	TOP	the top of this tree
+#	BUILD	everything generated (default TOP/build; set it to move it)
+# It switches on strict mode: an unset variable or a failed command ends the
+# script.
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=${BUILD:-$TOP/build}
+case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
+export BUILD
+
+# die MESSAGE: what, where, what to do; exit status 1, or DIE_STATUS if set.
+die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
+
+# note MESSAGE: progress, to standard error.
+note() { echo "${0##*/}: $*" >&2; }
+
+# usage: the comment at the head of the calling script is its help text.
+usage() { awk 'NR > 2 && !/^#/ { exit } NR > 2 { sub(/^# ?/, ""); print }' "$0"; }
+
+# need COMMAND[:PACKAGE]...: every command must exist; PACKAGE is the Debian
+# package that has it, where the names differ.
+need() {
+	local word missing=()
+
+	for word; do
+		command -v "${word%%:*}" >/dev/null || missing+=("${word#*:}")
+	done
+	[[ ${#missing[@]} -eq 0 ]] ||
+		die "missing ${missing[*]}: run 'make setup', or: apt-get install ${missing[*]}"
+}
+
+# debian_mirror: the URI that this machine's apt fetches Debian from.
+debian_mirror() {
+	local uri
+
+	# shellcheck disable=SC2016 # apt expands these
+	uri=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' \
+		'Created-By: Packages' |
+		awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
+	[[ $uri ]] || die "apt knows no Debian mirror: add one to its sources and run apt-get update"
+	echo "${uri%/}"
+}
+
+# need_space DIR GIB: DIR's file system must have that much free.
+need_space() {
+	local free
+
+	mkdir -p "$1"
+	free=$(df -BG --output=avail "$1" | tail -n 1 | tr -dc 0-9)
+	[[ $free -ge $2 ]] ||
+		die "$1 has $free GiB free, $2 GiB are needed: free some, or set BUILD to another place"
+}

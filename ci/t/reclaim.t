@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The kernels themselves, in the guest: what must hold on the patched kernel,
+# and what must not on the base kernel, or the test could not fail.
+#
+# Counts only: nothing here depends on how fast the machine is. CPUS (default
+# 4) is the number of vCPUs for the counts of IPIs.
+
+. "$(dirname "$0")/../lib.sh"
+. "$TOP/ci/t/tap.sh"
+
+CPUS=${CPUS:-4}
+"$TOP/ci/selftests"
+
+# guest KERNEL CPUS COMMAND...
+guest() {
+	local kernel=$1 cpus=$2
+
+	shift 2
+	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m 1024 \
+		--append brd.rd_size=65536 --add "$TOP/ci/guest.d/on-ext4" \
+		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/bench" -- "$@"
+}
+
+# selftest RESULT NAME: the last selftest run has "RESULT N NAME", no SKIP.
+selftest() { grep -qE "^$1 [0-9]+ reclaim_tlb\.$2\$" <<<"$out"; }
+
+# metric NAME: its value in the last bench/run.
+metric() {
+	/usr/bin/python3 -c 'import json, sys
+print(json.load(sys.stdin)["metrics"][sys.argv[1]]["value"])' "$1" <<<"$out"
+}
+
+# within LOW VALUE HIGH
+within() { awk -v l="$1" -v v="$2" -v h="$3" 'BEGIN { exit !(v != "" && l <= v && v <= h) }'; }
+
+# ipis LOW HIGH MODE: IPIs per page and other CPU of the last bench/run.
+ipis() {
+	local value
+
+	value=$(metric "$3_tlb_ipis_per_page") || return 1
+	value=$(awk -v v="$value" -v n="$CPUS" 'BEGIN { print v / (n - 1) }')
+	echo "# $3: $value IPIs per page and other CPU"
+	within "$1" "$value" "$2"
+}
+
+guest patched 2 /on-ext4 /reclaim_tlb
+ok "patched: selftests pass" is "$status" 0
+for name in anon_flushes_are_batched anon_writes_survive file_writes_survive \
+	moved_page_is_not_written; do
+	ok "patched: $name" selftest ok "$name"
+done
+guest base 2 /on-ext4 /reclaim_tlb
+for name in anon_flushes_are_batched file_writes_survive; do
+	ok "base: not $name" selftest "not ok" "$name"
+done
+
+# MADV_PAGEOUT works on a PMD at a time: two flushes for 512 pages, of which
+# one is of madvise. The LRUs hand over 32 to 64 pages.
+guest patched "$CPUS" env ROUNDS=1 /bench/run pageout
+ok "patched: pageout runs" is "$status" 0
+ok "patched: IPIs, MADV_PAGEOUT" ipis 0.0001 0.01 madvise
+ok "patched: IPIs, classic LRU" ipis 0.0001 0.05 classic
+ok "patched: IPIs, MGLRU" ipis 0.0001 0.05 mglru
+guest base "$CPUS" env ROUNDS=1 /bench/run pageout
+ok "base: pageout runs" is "$status" 0
+for mode in madvise classic mglru; do
+	ok "base: one flush for each page, $mode" ipis 0.9 1.1 "$mode"
+done
+done_testing

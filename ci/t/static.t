@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What can be told without booting anything: the scripts, the patches and how
+# they apply.
+
+. "$(dirname "$0")/../lib.sh"
+. "$TOP/ci/t/tap.sh"
+
+need git quilt shellcheck perl
+cd "$TOP"
+mapfile -t patches < <(sed 's/#.*//' series | awk 'NF { print $1 }')
+base=$(cat "$BUILD/commits/base")
+patched=$(cat "$BUILD/commits/patched")
+tmp=$(mktemp -d "$BUILD/static.XXXXXX")
+trap 'rm -rf "$tmp"; git -C "$BUILD/src" worktree prune' EXIT
+
+tracked() { git ls-files --cached --others --exclude-standard; }
+
+scripts() {
+	tracked | while read -r file; do
+		case $(head -c 64 "$file" 2>/dev/null | head -n 1) in
+		'#!'*bash | '#!/bin/sh'*) echo "$file" ;;
+		esac
+	done
+	ls ci/lib.sh ci/t/tap.sh
+}
+
+# Files of which each line counts, as data or as mail, carry no licence line.
+without_licence() {
+	tracked | grep -v -e '^results/' -e '^patches/' -e '^\.gitignore$' |
+		while read -r file; do
+			head -n 5 "$file" | grep -q SPDX-License-Identifier || echo "$file"
+		done
+}
+
+# The patched files as quilt leaves them must be those of git am.
+quilt_push() {
+	local files file
+
+	mapfile -t files < <(git -C "$BUILD/src" diff --name-only "$base" "$patched")
+	mkdir "$tmp/quilt"
+	for file in "${files[@]}"; do
+		git -C "$BUILD/src" cat-file -e "$base:$file" 2>/dev/null || continue
+		mkdir -p "$tmp/quilt/$(dirname "$file")"
+		git -C "$BUILD/src" show "$base:$file" >"$tmp/quilt/$file"
+	done
+	(cd "$tmp/quilt" && QUILT_PATCHES=$TOP/patches QUILT_SERIES=$TOP/series \
+		quilt --quiltrc - push -aq) || return 1
+	for file in "${files[@]}"; do
+		git -C "$BUILD/src" show "$patched:$file" |
+			cmp - "$tmp/quilt/$file" || return 1
+	done
+}
+
+checkpatch() {
+	(cd "$BUILD/src" && git checkout -q --detach "$patched" &&
+		scripts/checkpatch.pl --strict --terse --no-summary --quiet \
+			--ignore FILE_PATH_CHANGES "$TOP/patches/$1")
+}
+
+# selftests/ is what the series adds to the kernel tree.
+same_selftests() {
+	local file
+
+	for file in selftests/*; do
+		git -C "$BUILD/src" show "$patched:tools/testing/$(dirname "$file")/mm/$(basename "$file")" |
+			cmp - "$file" || return 1
+	done
+}
+
+mapfile -t files < <(scripts)
+run shellcheck "${files[@]}"
+ok "shellcheck: ${#files[@]} scripts" is "$status" 0
+run without_licence
+ok "a licence line in every file" is "$out" ""
+run diff <(printf '%s\n' "${patches[@]}") <(cd patches && ls -- *.patch)
+ok "series names every patch, in order" is "$status" 0
+run quilt_push
+ok "quilt push -a gives what git am gives" is "$status" 0
+run same_selftests
+ok "the series adds selftests/ as it is" is "$status" 0
+for patch in "${patches[@]}"; do
+	run checkpatch "$patch"
+	ok "checkpatch --strict: $patch" is "$status$out" 0
+	run grep -cE '^(From: Reclaim TLB Batching|Signed-off-by: Reclaim TLB Batching)' "patches/$patch"
+	ok "signed off by its author: $patch" is "$out" 2
+done
+done_testing

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Reclaim and the TLB
+ *
+ * Reclaim clears the page table entries of a folio first and flushes the TLBs
+ * of other CPUs later, so that one flush serves many folios.  In between, a CPU
+ * may still write to the folio through its old TLB entry.  As long as it can,
+ * the folio has to stay locked: nobody who takes the lock of a folio without
+ * page table entries expects that it is still being written to.
+ *
+ * The tests run reclaim (MADV_PAGEOUT) on one CPU while threads on others use
+ * the same pages, and look for writes that got lost or ended up elsewhere.
+ * They also count the flushes.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "vm_util.h"
+
+#define MAX_THREADS	64
+
+/* Seconds after which a test has failed: a hang, not slowness */
+#define TIMEOUT		600
+
+/* Rounds of the test that has all pages written to by all CPUs */
+#define DATA_ROUNDS	40
+
+/* Rounds of the tests that race with reclaim, on one page each */
+#define RACE_ROUNDS	200
+
+/*
+ * Pages that are reclaimed together with that page, and after it: the more,
+ * the longer its TLB entry may be stale.
+ */
+#define RACE_PAGES	512
+
+/* The counter NAME of /proc/vmstat, -1 if there is none. */
+static long vmstat(const char *name)
+{
+	char line[256], fmt[64];
+	long value = -1;
+	FILE *file;
+
+	snprintf(fmt, sizeof(fmt), "%s %%ld", name);
+	file = fopen("/proc/vmstat", "r");
+	if (!file)
+		return -1;
+	while (value < 0 && fgets(line, sizeof(line), file))
+		if (sscanf(line, fmt, &value) != 1)
+			value = -1;
+	fclose(file);
+	return value;
+}
+
+static bool have_swap(void)
+{
+	char line[256];
+	int lines = 0;
+	FILE *file;
+
+	file = fopen("/proc/swaps", "r");
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file))
+		lines++;
+	fclose(file);
+	return lines > 1;
+}
+
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		ksft_print_msg("cannot run on CPU %d: %s\n", cpu, strerror(errno));
+}
+
+/* Contents that zswap and zram cannot store as a single repeated word. */
+static void fill_page(char *page, unsigned int seed)
+{
+	for (unsigned int i = 0; i < psize() / sizeof(seed); i++)
+		((unsigned int *)page)[i] = seed + i;
+}
+
+/* A thread of a test that runs one on each CPU but the first */
+struct worker {
+	FIXTURE_DATA(reclaim_tlb) *self;
+	int nr;			/* runs on self->cpus[nr] */
+	long errors;
+};
+
+FIXTURE(reclaim_tlb)
+{
+	char *region;		/* anonymous memory, aligned to its size */
+	size_t nr_pages;
+	int pagemap_fd;
+	int cpus[MAX_THREADS];	/* this thread runs on cpus[0] */
+	int nr_cpus;
+	pthread_t threads[MAX_THREADS];
+	struct worker workers[MAX_THREADS];
+	pthread_barrier_t barrier;
+	atomic_bool stop;
+
+	/* of the racing thread */
+	char *page;
+	int file_fd;
+	int uffd;
+	char *move_to;
+	unsigned long value;	/* what the page must hold in the end */
+	bool caught;		/* the page was seen without a PTE */
+	long errors;
+};
+
+FIXTURE_SETUP(reclaim_tlb)
+{
+	cpu_set_t set;
+
+	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	for (int cpu = 0; cpu < CPU_SETSIZE && self->nr_cpus < MAX_THREADS; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			self->cpus[self->nr_cpus++] = cpu;
+	if (self->nr_cpus < 2)
+		SKIP(return, "needs two CPUs");
+	pin_to_cpu(self->cpus[0]);
+
+	self->nr_pages = 8 * RACE_PAGES;
+	self->region = mmap(NULL, 2 * self->nr_pages * psize(),
+			    PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(self->region, MAP_FAILED);
+	self->region += -(unsigned long)self->region %
+			(self->nr_pages * psize());
+	madvise(self->region, self->nr_pages * psize(), MADV_NOHUGEPAGE);
+
+	self->pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	ASSERT_GE(self->pagemap_fd, 0);
+}
+
+FIXTURE_TEARDOWN(reclaim_tlb)
+{
+	close(self->pagemap_fd);
+}
+
+static size_t swapped_pages(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	size_t nr = 0;
+
+	for (size_t i = 0; i < self->nr_pages; i++)
+		if (pagemap_get_entry(self->pagemap_fd,
+				      self->region + i * psize()) & PM_SWAP)
+			nr++;
+	return nr;
+}
+
+/* Starts RUN on all CPUs but the first, and waits until all threads run. */
+static bool start_workers(FIXTURE_DATA(reclaim_tlb) *self, void *(*run)(void *))
+{
+	pthread_barrier_init(&self->barrier, NULL, self->nr_cpus);
+	for (int i = 1; i < self->nr_cpus; i++) {
+		self->workers[i] = (struct worker){ .self = self, .nr = i };
+		if (pthread_create(&self->threads[i], NULL, run,
+				   &self->workers[i]))
+			return false;
+	}
+	pthread_barrier_wait(&self->barrier);
+	return true;
+}
+
+/* Ends the threads and returns the sum of their errors. */
+static long stop_workers(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	long errors = 0;
+
+	atomic_store(&self->stop, true);
+	for (int i = 1; i < self->nr_cpus; i++) {
+		pthread_join(self->threads[i], NULL);
+		errors += self->workers[i].errors;
+	}
+	return errors;
+}
+
+/* Keeps the address space active on a CPU, so that flushes must reach it. */
+static void *spin(void *arg)
+{
+	struct worker *worker = arg;
+	FIXTURE_DATA(reclaim_tlb) *self = worker->self;
+
+	pin_to_cpu(self->cpus[worker->nr]);
+	pthread_barrier_wait(&self->barrier);
+	while (!atomic_load(&self->stop))
+		;
+	return NULL;
+}
+
+/*
+ * One flush has to do for many folios: a pass of reclaim over the 512 dirty
+ * pages of a PMD must not interrupt the other CPUs for each of them.
+ */
+TEST_F_TIMEOUT(reclaim_tlb, anon_flushes_are_batched, TIMEOUT)
+{
+	size_t swapped;
+	long flushes;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	if (vmstat("nr_tlb_remote_flush") < 0)
+		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
+
+	ASSERT_TRUE(start_workers(self, spin));
+
+	for (size_t i = 0; i < self->nr_pages; i++)
+		fill_page(self->region + i * psize(), i);
+
+	flushes = vmstat("nr_tlb_remote_flush");
+	ASSERT_EQ(madvise(self->region, self->nr_pages * psize(), MADV_PAGEOUT), 0);
+	flushes = vmstat("nr_tlb_remote_flush") - flushes;
+	swapped = swapped_pages(self);
+	stop_workers(self);
+
+	ksft_print_msg("%ld flushes for %zu pages\n", flushes, swapped);
+	if (swapped < self->nr_pages / 2)
+		SKIP(return, "swap took too few pages");
+	EXPECT_LE(flushes, (long)swapped / 64);
+}
+
+/*
+ * Counts in a word of its own in each page, and remembers each count.  The
+ * pages come in random order: reclaim keeps those that it sees in use.
+ */
+static void *count_in_pages(void *arg)
+{
+	struct worker *worker = arg;
+	FIXTURE_DATA(reclaim_tlb) *self = worker->self;
+	unsigned long *expected;
+	unsigned int seed = worker->nr;
+
+	pin_to_cpu(self->cpus[worker->nr]);
+	expected = calloc(self->nr_pages, sizeof(*expected));
+	pthread_barrier_wait(&self->barrier);
+	if (!expected) {
+		worker->errors++;
+		return NULL;
+	}
+
+	while (!atomic_load(&self->stop)) {
+		size_t i = rand_r(&seed) % self->nr_pages;
+		volatile unsigned long *word = (unsigned long *)
+			(self->region + i * psize()) + worker->nr;
+
+		if (*word != expected[i])
+			worker->errors++;
+		*word = ++expected[i];
+	}
+	free(expected);
+	return NULL;
+}
+
+/* No write of any CPU may get lost when its page is written out and read in. */
+TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
+{
+	long swapped, errors;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+
+	ASSERT_TRUE(start_workers(self, count_in_pages));
+
+	swapped = vmstat("pswpout");
+	for (int round = 0; round < DATA_ROUNDS; round++) {
+		ASSERT_EQ(madvise(self->region, self->nr_pages * psize(),
+				  MADV_PAGEOUT), 0);
+		/* the other CPUs bring pages back, half of them at least */
+		while (swapped_pages(self) > self->nr_pages / 2)
+			;
+	}
+	swapped = vmstat("pswpout") - swapped;
+	errors = stop_workers(self);
+
+	ksft_print_msg("%ld pages swapped out\n", swapped);
+	if (swapped < (long)self->nr_pages)
+		SKIP(return, "swap took too few pages");
+	EXPECT_EQ(errors, 0);
+}
+
+/*
+ * Runs RACER on another CPU, round by round: it writes to the first page until
+ * reclaim has taken the PTE away, and then does what the test is about while
+ * reclaim is busy with the other pages.  PREPARE runs before each round, CHECK
+ * after it with the page as it is now.  Returns how many rounds caught reclaim
+ * in the act.
+ */
+static int race(FIXTURE_DATA(reclaim_tlb) *self, void *(*racer)(void *),
+		void (*prepare)(FIXTURE_DATA(reclaim_tlb) *),
+		bool (*check)(FIXTURE_DATA(reclaim_tlb) *))
+{
+	int caught = 0;
+
+	pthread_barrier_init(&self->barrier, NULL, 2);
+	if (pthread_create(&self->threads[1], NULL, racer, self))
+		return 0;
+
+	for (int round = 0; round < RACE_ROUNDS; round++) {
+		prepare(self);
+		self->caught = false;
+		pthread_barrier_wait(&self->barrier);
+		madvise(self->page, RACE_PAGES * psize(), MADV_PAGEOUT);
+		pthread_barrier_wait(&self->barrier);
+		if (!self->caught)
+			continue;
+		caught++;
+		if (!check(self))
+			self->errors++;
+	}
+
+	atomic_store(&self->stop, true);
+	pthread_barrier_wait(&self->barrier);
+	pthread_join(self->threads[1], NULL);
+	return caught;
+}
+
+/* Writes until the page has no PTE, but not longer than reclaim may need. */
+static bool write_until(FIXTURE_DATA(reclaim_tlb) *self, bool swapped)
+{
+	volatile unsigned long *word = (unsigned long *)self->page;
+
+	for (int i = 0; i < 100000; i++) {
+		uint64_t entry;
+
+		*word = ++self->value;
+		entry = pagemap_get_entry(self->pagemap_fd, self->page);
+		if (!(entry & PM_PRESENT) && (!swapped || (entry & PM_SWAP)))
+			return true;
+	}
+	return false;
+}
+
+static void dirty_file_pages(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	for (int i = 0; i < RACE_PAGES; i++)
+		((volatile unsigned long *)(self->page + i * psize()))[1]++;
+}
+
+static void *write_around_writeback(void *arg)
+{
+	FIXTURE_DATA(reclaim_tlb) *self = arg;
+
+	pin_to_cpu(self->cpus[1]);
+	for (;;) {
+		pthread_barrier_wait(&self->barrier);
+		if (atomic_load(&self->stop))
+			return NULL;
+		if (write_until(self, false) &&
+		    !sync_file_range(self->file_fd, 0, psize(),
+				     SYNC_FILE_RANGE_WAIT_BEFORE |
+				     SYNC_FILE_RANGE_WRITE |
+				     SYNC_FILE_RANGE_WAIT_AFTER)) {
+			*(volatile unsigned long *)self->page = ++self->value;
+			self->caught = true;
+		}
+		pthread_barrier_wait(&self->barrier);
+	}
+}
+
+/* What is in the file, once the page cache has forgotten about it? */
+static bool file_has_last_write(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	size_t size = RACE_PAGES * psize();
+	unsigned char resident;
+
+	fsync(self->file_fd);
+	madvise(self->page, size, MADV_DONTNEED);
+	posix_fadvise(self->file_fd, 0, size, POSIX_FADV_DONTNEED);
+	if (mincore(self->page, psize(), &resident) || (resident & 1)) {
+		self->caught = false;
+		return true;
+	}
+	return *(volatile unsigned long *)self->page == self->value;
+}
+
+/*
+ * A dirty file folio is unmapped by reclaim, but written out by the flusher.
+ * The flusher looks for PTEs to find out who may write to it, not into TLBs.
+ */
+TEST_F_TIMEOUT(reclaim_tlb, file_writes_survive, TIMEOUT)
+{
+	char name[] = "./reclaim_tlb.XXXXXX";
+	struct statfs fs;
+	char *page;
+	int caught;
+
+	self->file_fd = mkstemp(name);
+	if (self->file_fd < 0)
+		SKIP(return, "cannot create a file in the working directory");
+	unlink(name);
+	ASSERT_EQ(fstatfs(self->file_fd, &fs), 0);
+	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+		SKIP(return, "the working directory is on a file system without writeback");
+
+	/* small folios: written page by page, and no read-ahead */
+	posix_fadvise(self->file_fd, 0, 0, POSIX_FADV_RANDOM);
+	page = calloc(1, psize());
+	for (int i = 0; i < RACE_PAGES; i++)
+		ASSERT_EQ(write(self->file_fd, page, psize()), psize());
+	free(page);
+	ASSERT_EQ(fsync(self->file_fd), 0);
+
+	self->page = mmap(self->region, RACE_PAGES * psize(),
+			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			  self->file_fd, 0);
+	ASSERT_EQ(self->page, self->region);
+
+	caught = race(self, write_around_writeback, dirty_file_pages,
+		      file_has_last_write);
+	ksft_print_msg("%ld of %d last writes lost\n", self->errors, caught);
+	close(self->file_fd);
+	if (caught < RACE_ROUNDS / 4)
+		SKIP(return, "caught reclaim too rarely");
+	EXPECT_EQ(self->errors, 0);
+}
+
+static void new_anon_pages(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	size_t size = RACE_PAGES * psize();
+
+	madvise(self->page, size, MADV_DONTNEED);
+	madvise(self->move_to, psize(), MADV_DONTNEED);
+	for (int i = 0; i < RACE_PAGES; i++)
+		fill_page(self->page + i * psize(), i);
+}
+
+static void *write_around_move(void *arg)
+{
+	FIXTURE_DATA(reclaim_tlb) *self = arg;
+
+	pin_to_cpu(self->cpus[1]);
+	for (;;) {
+		pthread_barrier_wait(&self->barrier);
+		if (atomic_load(&self->stop))
+			return NULL;
+		if (write_until(self, true)) {
+			struct uffdio_move move = {
+				.dst = (unsigned long)self->move_to,
+				.src = (unsigned long)self->page,
+				.len = psize(),
+			};
+			int err, tries = 0;
+
+			do {
+				move.move = 0;
+				err = ioctl(self->uffd, UFFDIO_MOVE, &move);
+			} while (err && (errno == EAGAIN || errno == EBUSY) &&
+				 ++tries < 1000);
+			*(volatile unsigned long *)self->page = -1UL;
+			self->caught = !err;
+		}
+		pthread_barrier_wait(&self->barrier);
+	}
+}
+
+static bool moved_page_is_unchanged(FIXTURE_DATA(reclaim_tlb) *self)
+{
+	return *(volatile unsigned long *)self->move_to == self->value;
+}
+
+/*
+ * UFFDIO_MOVE moves a page that is swapped out under the folio lock, without a
+ * TLB flush.  A write to the old address must not reach the page after that.
+ */
+TEST_F_TIMEOUT(reclaim_tlb, moved_page_is_not_written, TIMEOUT)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
+	int caught;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	self->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (self->uffd < 0)
+		SKIP(return, "needs userfaultfd");
+	if (ioctl(self->uffd, UFFDIO_API, &api))
+		SKIP(return, "needs UFFDIO_MOVE");
+
+	self->page = self->region;
+	self->move_to = self->region + RACE_PAGES * psize();
+	ASSERT_EQ(uffd_register(self->uffd, self->move_to, psize(), true, false,
+				false), 0);
+
+	caught = race(self, write_around_move, new_anon_pages,
+		      moved_page_is_unchanged);
+	ksft_print_msg("%ld of %d moved pages written at the old address\n",
+		       self->errors, caught);
+	close(self->uffd);
+	if (caught < RACE_ROUNDS / 4)
+		SKIP(return, "caught reclaim too rarely");
+	EXPECT_EQ(self->errors, 0);
+}
+
+TEST_HARNESS_MAIN
