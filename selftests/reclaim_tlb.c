@@ -50,7 +50,7 @@
 #define RACE_PAGES	512
 
 /* The counter NAME of /proc/vmstat, -1 if there is none. */
-static long vmstat(const char *name)
+static long vm_counter(const char *name)
 {
 	char line[256], fmt[64];
 	long value = -1;
@@ -92,6 +92,16 @@ static void pin_to_cpu(int cpu)
 		ksft_print_msg("cannot run on CPU %d: %s\n", cpu, strerror(errno));
 }
 
+static unsigned long read_word(char *page)
+{
+	return __atomic_load_n((unsigned long *)page, __ATOMIC_RELAXED);
+}
+
+static void write_word(char *page, unsigned long value)
+{
+	__atomic_store_n((unsigned long *)page, value, __ATOMIC_RELAXED);
+}
+
 /* Contents that zswap and zram cannot store as a single repeated word. */
 static void fill_page(char *page, unsigned int seed)
 {
@@ -99,19 +109,20 @@ static void fill_page(char *page, unsigned int seed)
 		((unsigned int *)page)[i] = seed + i;
 }
 
+struct state;
+
 /* A thread of a test that runs one on each CPU but the first */
 struct worker {
-	FIXTURE_DATA(reclaim_tlb) *self;
-	int nr;			/* runs on self->cpus[nr] */
+	struct state *state;
+	int nr;			/* runs on state->cpus[nr] */
 	long errors;
 };
 
-FIXTURE(reclaim_tlb)
-{
+struct state {
 	char *region;		/* anonymous memory, aligned to its size */
 	size_t nr_pages;
 	int pagemap_fd;
-	int cpus[MAX_THREADS];	/* this thread runs on cpus[0] */
+	int cpus[MAX_THREADS];	/* the main thread runs on cpus[0] */
 	int nr_cpus;
 	pthread_t threads[MAX_THREADS];
 	struct worker workers[MAX_THREADS];
@@ -128,70 +139,76 @@ FIXTURE(reclaim_tlb)
 	long errors;
 };
 
+FIXTURE(reclaim_tlb)
+{
+	struct state state;
+};
+
 FIXTURE_SETUP(reclaim_tlb)
 {
+	struct state *s = &self->state;
 	cpu_set_t set;
 
 	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
-	for (int cpu = 0; cpu < CPU_SETSIZE && self->nr_cpus < MAX_THREADS; cpu++)
+	for (int cpu = 0; cpu < CPU_SETSIZE && s->nr_cpus < MAX_THREADS; cpu++)
 		if (CPU_ISSET(cpu, &set))
-			self->cpus[self->nr_cpus++] = cpu;
-	if (self->nr_cpus < 2)
+			s->cpus[s->nr_cpus++] = cpu;
+	if (s->nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	pin_to_cpu(self->cpus[0]);
+	pin_to_cpu(s->cpus[0]);
 
-	self->nr_pages = 8 * RACE_PAGES;
-	self->region = mmap(NULL, 2 * self->nr_pages * psize(),
-			    PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(self->region, MAP_FAILED);
-	self->region += -(unsigned long)self->region %
-			(self->nr_pages * psize());
-	madvise(self->region, self->nr_pages * psize(), MADV_NOHUGEPAGE);
+	s->nr_pages = 8 * RACE_PAGES;
+	s->region = mmap(NULL, 2 * s->nr_pages * psize(),
+			 PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(s->region, MAP_FAILED);
+	s->region += -(unsigned long)s->region %
+			(s->nr_pages * psize());
+	madvise(s->region, s->nr_pages * psize(), MADV_NOHUGEPAGE);
 
-	self->pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
-	ASSERT_GE(self->pagemap_fd, 0);
+	s->pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	ASSERT_GE(s->pagemap_fd, 0);
 }
 
 FIXTURE_TEARDOWN(reclaim_tlb)
 {
-	close(self->pagemap_fd);
+	close(self->state.pagemap_fd);
 }
 
-static size_t swapped_pages(FIXTURE_DATA(reclaim_tlb) *self)
+static size_t swapped_pages(struct state *s)
 {
 	size_t nr = 0;
 
-	for (size_t i = 0; i < self->nr_pages; i++)
-		if (pagemap_get_entry(self->pagemap_fd,
-				      self->region + i * psize()) & PM_SWAP)
+	for (size_t i = 0; i < s->nr_pages; i++)
+		if (pagemap_get_entry(s->pagemap_fd,
+				      s->region + i * psize()) & PM_SWAP)
 			nr++;
 	return nr;
 }
 
 /* Starts RUN on all CPUs but the first, and waits until all threads run. */
-static bool start_workers(FIXTURE_DATA(reclaim_tlb) *self, void *(*run)(void *))
+static bool start_workers(struct state *s, void *(*run)(void *))
 {
-	pthread_barrier_init(&self->barrier, NULL, self->nr_cpus);
-	for (int i = 1; i < self->nr_cpus; i++) {
-		self->workers[i] = (struct worker){ .self = self, .nr = i };
-		if (pthread_create(&self->threads[i], NULL, run,
-				   &self->workers[i]))
+	pthread_barrier_init(&s->barrier, NULL, s->nr_cpus);
+	for (int i = 1; i < s->nr_cpus; i++) {
+		s->workers[i] = (struct worker){ .state = s, .nr = i };
+		if (pthread_create(&s->threads[i], NULL, run,
+				   &s->workers[i]))
 			return false;
 	}
-	pthread_barrier_wait(&self->barrier);
+	pthread_barrier_wait(&s->barrier);
 	return true;
 }
 
 /* Ends the threads and returns the sum of their errors. */
-static long stop_workers(FIXTURE_DATA(reclaim_tlb) *self)
+static long stop_workers(struct state *s)
 {
 	long errors = 0;
 
-	atomic_store(&self->stop, true);
-	for (int i = 1; i < self->nr_cpus; i++) {
-		pthread_join(self->threads[i], NULL);
-		errors += self->workers[i].errors;
+	atomic_store(&s->stop, true);
+	for (int i = 1; i < s->nr_cpus; i++) {
+		pthread_join(s->threads[i], NULL);
+		errors += s->workers[i].errors;
 	}
 	return errors;
 }
@@ -200,11 +217,11 @@ static long stop_workers(FIXTURE_DATA(reclaim_tlb) *self)
 static void *spin(void *arg)
 {
 	struct worker *worker = arg;
-	FIXTURE_DATA(reclaim_tlb) *self = worker->self;
+	struct state *s = worker->state;
 
-	pin_to_cpu(self->cpus[worker->nr]);
-	pthread_barrier_wait(&self->barrier);
-	while (!atomic_load(&self->stop))
+	pin_to_cpu(s->cpus[worker->nr]);
+	pthread_barrier_wait(&s->barrier);
+	while (!atomic_load(&s->stop))
 		;
 	return NULL;
 }
@@ -215,27 +232,28 @@ static void *spin(void *arg)
  */
 TEST_F_TIMEOUT(reclaim_tlb, anon_flushes_are_batched, TIMEOUT)
 {
+	struct state *s = &self->state;
 	size_t swapped;
 	long flushes;
 
 	if (!have_swap())
 		SKIP(return, "needs swap");
-	if (vmstat("nr_tlb_remote_flush") < 0)
+	if (vm_counter("nr_tlb_remote_flush") < 0)
 		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
 
-	ASSERT_TRUE(start_workers(self, spin));
+	ASSERT_TRUE(start_workers(s, spin));
 
-	for (size_t i = 0; i < self->nr_pages; i++)
-		fill_page(self->region + i * psize(), i);
+	for (size_t i = 0; i < s->nr_pages; i++)
+		fill_page(s->region + i * psize(), i);
 
-	flushes = vmstat("nr_tlb_remote_flush");
-	ASSERT_EQ(madvise(self->region, self->nr_pages * psize(), MADV_PAGEOUT), 0);
-	flushes = vmstat("nr_tlb_remote_flush") - flushes;
-	swapped = swapped_pages(self);
-	stop_workers(self);
+	flushes = vm_counter("nr_tlb_remote_flush");
+	ASSERT_EQ(madvise(s->region, s->nr_pages * psize(), MADV_PAGEOUT), 0);
+	flushes = vm_counter("nr_tlb_remote_flush") - flushes;
+	swapped = swapped_pages(s);
+	stop_workers(s);
 
 	ksft_print_msg("%ld flushes for %zu pages\n", flushes, swapped);
-	if (swapped < self->nr_pages / 2)
+	if (swapped < s->nr_pages / 2)
 		SKIP(return, "swap took too few pages");
 	EXPECT_LE(flushes, (long)swapped / 64);
 }
@@ -247,26 +265,26 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_flushes_are_batched, TIMEOUT)
 static void *count_in_pages(void *arg)
 {
 	struct worker *worker = arg;
-	FIXTURE_DATA(reclaim_tlb) *self = worker->self;
+	struct state *s = worker->state;
 	unsigned long *expected;
 	unsigned int seed = worker->nr;
 
-	pin_to_cpu(self->cpus[worker->nr]);
-	expected = calloc(self->nr_pages, sizeof(*expected));
-	pthread_barrier_wait(&self->barrier);
+	pin_to_cpu(s->cpus[worker->nr]);
+	expected = calloc(s->nr_pages, sizeof(*expected));
+	pthread_barrier_wait(&s->barrier);
 	if (!expected) {
 		worker->errors++;
 		return NULL;
 	}
 
-	while (!atomic_load(&self->stop)) {
-		size_t i = rand_r(&seed) % self->nr_pages;
-		volatile unsigned long *word = (unsigned long *)
-			(self->region + i * psize()) + worker->nr;
+	while (!atomic_load(&s->stop)) {
+		size_t i = rand_r(&seed) % s->nr_pages;
+		char *word = s->region + i * psize() +
+			     worker->nr * sizeof(*expected);
 
-		if (*word != expected[i])
+		if (read_word(word) != expected[i])
 			worker->errors++;
-		*word = ++expected[i];
+		write_word(word, ++expected[i]);
 	}
 	free(expected);
 	return NULL;
@@ -275,26 +293,27 @@ static void *count_in_pages(void *arg)
 /* No write of any CPU may get lost when its page is written out and read in. */
 TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
 {
+	struct state *s = &self->state;
 	long swapped, errors;
 
 	if (!have_swap())
 		SKIP(return, "needs swap");
 
-	ASSERT_TRUE(start_workers(self, count_in_pages));
+	ASSERT_TRUE(start_workers(s, count_in_pages));
 
-	swapped = vmstat("pswpout");
+	swapped = vm_counter("pswpout");
 	for (int round = 0; round < DATA_ROUNDS; round++) {
-		ASSERT_EQ(madvise(self->region, self->nr_pages * psize(),
+		ASSERT_EQ(madvise(s->region, s->nr_pages * psize(),
 				  MADV_PAGEOUT), 0);
 		/* the other CPUs bring pages back, half of them at least */
-		while (swapped_pages(self) > self->nr_pages / 2)
+		while (swapped_pages(s) > s->nr_pages / 2)
 			;
 	}
-	swapped = vmstat("pswpout") - swapped;
-	errors = stop_workers(self);
+	swapped = vm_counter("pswpout") - swapped;
+	errors = stop_workers(s);
 
 	ksft_print_msg("%ld pages swapped out\n", swapped);
-	if (swapped < (long)self->nr_pages)
+	if (swapped < (long)s->nr_pages)
 		SKIP(return, "swap took too few pages");
 	EXPECT_EQ(errors, 0);
 }
@@ -306,92 +325,90 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
  * after it with the page as it is now.  Returns how many rounds caught reclaim
  * in the act.
  */
-static int race(FIXTURE_DATA(reclaim_tlb) *self, void *(*racer)(void *),
-		void (*prepare)(FIXTURE_DATA(reclaim_tlb) *),
-		bool (*check)(FIXTURE_DATA(reclaim_tlb) *))
+static int race(struct state *s, void *(*racer)(void *),
+		void (*prepare)(struct state *),
+		bool (*check)(struct state *))
 {
 	int caught = 0;
 
-	pthread_barrier_init(&self->barrier, NULL, 2);
-	if (pthread_create(&self->threads[1], NULL, racer, self))
+	pthread_barrier_init(&s->barrier, NULL, 2);
+	if (pthread_create(&s->threads[1], NULL, racer, s))
 		return 0;
 
 	for (int round = 0; round < RACE_ROUNDS; round++) {
-		prepare(self);
-		self->caught = false;
-		pthread_barrier_wait(&self->barrier);
-		madvise(self->page, RACE_PAGES * psize(), MADV_PAGEOUT);
-		pthread_barrier_wait(&self->barrier);
-		if (!self->caught)
+		prepare(s);
+		s->caught = false;
+		pthread_barrier_wait(&s->barrier);
+		madvise(s->page, RACE_PAGES * psize(), MADV_PAGEOUT);
+		pthread_barrier_wait(&s->barrier);
+		if (!s->caught)
 			continue;
 		caught++;
-		if (!check(self))
-			self->errors++;
+		if (!check(s))
+			s->errors++;
 	}
 
-	atomic_store(&self->stop, true);
-	pthread_barrier_wait(&self->barrier);
-	pthread_join(self->threads[1], NULL);
+	atomic_store(&s->stop, true);
+	pthread_barrier_wait(&s->barrier);
+	pthread_join(s->threads[1], NULL);
 	return caught;
 }
 
 /* Writes until the page has no PTE, but not longer than reclaim may need. */
-static bool write_until(FIXTURE_DATA(reclaim_tlb) *self, bool swapped)
+static bool write_until(struct state *s, bool swapped)
 {
-	volatile unsigned long *word = (unsigned long *)self->page;
-
 	for (int i = 0; i < 100000; i++) {
 		uint64_t entry;
 
-		*word = ++self->value;
-		entry = pagemap_get_entry(self->pagemap_fd, self->page);
+		write_word(s->page, ++s->value);
+		entry = pagemap_get_entry(s->pagemap_fd, s->page);
 		if (!(entry & PM_PRESENT) && (!swapped || (entry & PM_SWAP)))
 			return true;
 	}
 	return false;
 }
 
-static void dirty_file_pages(FIXTURE_DATA(reclaim_tlb) *self)
+static void dirty_file_pages(struct state *s)
 {
 	for (int i = 0; i < RACE_PAGES; i++)
-		((volatile unsigned long *)(self->page + i * psize()))[1]++;
+		write_word(s->page + i * psize() + sizeof(long), ++s->value);
 }
 
 static void *write_around_writeback(void *arg)
 {
-	FIXTURE_DATA(reclaim_tlb) *self = arg;
+	struct state *s = arg;
 
-	pin_to_cpu(self->cpus[1]);
+	pin_to_cpu(s->cpus[1]);
 	for (;;) {
-		pthread_barrier_wait(&self->barrier);
-		if (atomic_load(&self->stop))
+		pthread_barrier_wait(&s->barrier);
+		if (atomic_load(&s->stop))
 			return NULL;
-		if (write_until(self, false) &&
-		    !sync_file_range(self->file_fd, 0, psize(),
+		if (write_until(s, false) &&
+		    !sync_file_range(s->file_fd, 0, psize(),
 				     SYNC_FILE_RANGE_WAIT_BEFORE |
 				     SYNC_FILE_RANGE_WRITE |
 				     SYNC_FILE_RANGE_WAIT_AFTER)) {
-			*(volatile unsigned long *)self->page = ++self->value;
-			self->caught = true;
+			write_word(s->page, ++s->value);
+			s->caught = true;
 		}
-		pthread_barrier_wait(&self->barrier);
+		pthread_barrier_wait(&s->barrier);
 	}
 }
 
 /* What is in the file, once the page cache has forgotten about it? */
-static bool file_has_last_write(FIXTURE_DATA(reclaim_tlb) *self)
+static bool file_has_last_write(struct state *s)
 {
 	size_t size = RACE_PAGES * psize();
 	unsigned char resident;
 
-	fsync(self->file_fd);
-	madvise(self->page, size, MADV_DONTNEED);
-	posix_fadvise(self->file_fd, 0, size, POSIX_FADV_DONTNEED);
-	if (mincore(self->page, psize(), &resident) || (resident & 1)) {
-		self->caught = false;
+	fsync(s->file_fd);
+	madvise(s->page, size, MADV_DONTNEED);
+	posix_fadvise(s->file_fd, 0, size, POSIX_FADV_DONTNEED);
+	if (mincore(s->page, psize(), &resident) || (resident & 1)) {
+		s->caught = false;
 		return true;
 	}
-	return *(volatile unsigned long *)self->page == self->value;
+	return read_word(s->page) == s->value;
 }
 
 /*
@@ -400,83 +417,84 @@ static bool file_has_last_write(FIXTURE_DATA(reclaim_tlb) *self)
  */
 TEST_F_TIMEOUT(reclaim_tlb, file_writes_survive, TIMEOUT)
 {
+	struct state *s = &self->state;
 	char name[] = "./reclaim_tlb.XXXXXX";
 	struct statfs fs;
 	char *page;
 	int caught;
 
-	self->file_fd = mkstemp(name);
-	if (self->file_fd < 0)
+	s->file_fd = mkstemp(name);
+	if (s->file_fd < 0)
 		SKIP(return, "cannot create a file in the working directory");
 	unlink(name);
-	ASSERT_EQ(fstatfs(self->file_fd, &fs), 0);
+	ASSERT_EQ(fstatfs(s->file_fd, &fs), 0);
 	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
 		SKIP(return, "the working directory is on a file system without writeback");
 
 	/* small folios: written page by page, and no read-ahead */
-	posix_fadvise(self->file_fd, 0, 0, POSIX_FADV_RANDOM);
+	posix_fadvise(s->file_fd, 0, 0, POSIX_FADV_RANDOM);
 	page = calloc(1, psize());
 	for (int i = 0; i < RACE_PAGES; i++)
-		ASSERT_EQ(write(self->file_fd, page, psize()), psize());
+		ASSERT_EQ(write(s->file_fd, page, psize()), psize());
 	free(page);
-	ASSERT_EQ(fsync(self->file_fd), 0);
+	ASSERT_EQ(fsync(s->file_fd), 0);
 
-	self->page = mmap(self->region, RACE_PAGES * psize(),
-			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			  self->file_fd, 0);
-	ASSERT_EQ(self->page, self->region);
+	s->page = mmap(s->region, RACE_PAGES * psize(),
+		       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		       s->file_fd, 0);
+	ASSERT_EQ(s->page, s->region);
 
-	caught = race(self, write_around_writeback, dirty_file_pages,
+	caught = race(s, write_around_writeback, dirty_file_pages,
 		      file_has_last_write);
-	ksft_print_msg("%ld of %d last writes lost\n", self->errors, caught);
-	close(self->file_fd);
+	ksft_print_msg("%ld of %d last writes lost\n", s->errors, caught);
+	close(s->file_fd);
 	if (caught < RACE_ROUNDS / 4)
 		SKIP(return, "caught reclaim too rarely");
-	EXPECT_EQ(self->errors, 0);
+	EXPECT_EQ(s->errors, 0);
 }
 
-static void new_anon_pages(FIXTURE_DATA(reclaim_tlb) *self)
+static void new_anon_pages(struct state *s)
 {
 	size_t size = RACE_PAGES * psize();
 
-	madvise(self->page, size, MADV_DONTNEED);
-	madvise(self->move_to, psize(), MADV_DONTNEED);
+	madvise(s->page, size, MADV_DONTNEED);
+	madvise(s->move_to, psize(), MADV_DONTNEED);
 	for (int i = 0; i < RACE_PAGES; i++)
-		fill_page(self->page + i * psize(), i);
+		fill_page(s->page + i * psize(), i);
 }
 
 static void *write_around_move(void *arg)
 {
-	FIXTURE_DATA(reclaim_tlb) *self = arg;
+	struct state *s = arg;
 
-	pin_to_cpu(self->cpus[1]);
+	pin_to_cpu(s->cpus[1]);
 	for (;;) {
-		pthread_barrier_wait(&self->barrier);
-		if (atomic_load(&self->stop))
+		pthread_barrier_wait(&s->barrier);
+		if (atomic_load(&s->stop))
 			return NULL;
-		if (write_until(self, true)) {
+		if (write_until(s, true)) {
 			struct uffdio_move move = {
-				.dst = (unsigned long)self->move_to,
-				.src = (unsigned long)self->page,
+				.dst = (unsigned long)s->move_to,
+				.src = (unsigned long)s->page,
 				.len = psize(),
 			};
 			int err, tries = 0;
 
 			do {
 				move.move = 0;
-				err = ioctl(self->uffd, UFFDIO_MOVE, &move);
+				err = ioctl(s->uffd, UFFDIO_MOVE, &move);
 			} while (err && (errno == EAGAIN || errno == EBUSY) &&
 				 ++tries < 1000);
-			*(volatile unsigned long *)self->page = -1UL;
-			self->caught = !err;
+			write_word(s->page, -1UL);
+			s->caught = !err;
 		}
-		pthread_barrier_wait(&self->barrier);
+		pthread_barrier_wait(&s->barrier);
 	}
 }
 
-static bool moved_page_is_unchanged(FIXTURE_DATA(reclaim_tlb) *self)
+static bool moved_page_is_unchanged(struct state *s)
 {
-	return *(volatile unsigned long *)self->move_to == self->value;
+	return read_word(s->move_to) == s->value;
 }
 
 /*
@@ -485,30 +503,31 @@ static bool moved_page_is_unchanged(FIXTURE_DATA(reclaim_tlb) *self)
  */
 TEST_F_TIMEOUT(reclaim_tlb, moved_page_is_not_written, TIMEOUT)
 {
+	struct state *s = &self->state;
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
 	int caught;
 
 	if (!have_swap())
 		SKIP(return, "needs swap");
-	self->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (self->uffd < 0)
+	s->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (s->uffd < 0)
 		SKIP(return, "needs userfaultfd");
-	if (ioctl(self->uffd, UFFDIO_API, &api))
+	if (ioctl(s->uffd, UFFDIO_API, &api))
 		SKIP(return, "needs UFFDIO_MOVE");
 
-	self->page = self->region;
-	self->move_to = self->region + RACE_PAGES * psize();
-	ASSERT_EQ(uffd_register(self->uffd, self->move_to, psize(), true, false,
+	s->page = s->region;
+	s->move_to = s->region + RACE_PAGES * psize();
+	ASSERT_EQ(uffd_register(s->uffd, s->move_to, psize(), true, false,
 				false), 0);
 
-	caught = race(self, write_around_move, new_anon_pages,
+	caught = race(s, write_around_move, new_anon_pages,
 		      moved_page_is_unchanged);
 	ksft_print_msg("%ld of %d moved pages written at the old address\n",
-		       self->errors, caught);
-	close(self->uffd);
+		       s->errors, caught);
+	close(s->uffd);
 	if (caught < RACE_ROUNDS / 4)
 		SKIP(return, "caught reclaim too rarely");
-	EXPECT_EQ(self->errors, 0);
+	EXPECT_EQ(s->errors, 0);
 }
 
 TEST_HARNESS_MAIN
