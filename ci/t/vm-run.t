@@ -152,7 +152,7 @@ test_output() {
 	mkdir -p "$tmp/dir/sub"
 	echo deep >"$tmp/dir/sub/file"
 	vm --add "$tmp/random" --add "$tmp/dir" -- sh -c \
-		'cat /random; tac /dir/sub/file >&2; echo "WARNING" >&2; printf "a\r\n" >/dev/stderr'
+		'tac /dir/sub/file >&2; echo WARNING >&2; printf "a\r\n" >/dev/stderr; cat /random'
 	ok "output: status" is "$status" 0
 	ok "standard output is binary clean, --add FILE works" cmp "$tmp/random" "$tmp/out"
 	ok "standard error is apart, --add DIR works" is "$err" $'deep\nWARNING\na\r'
@@ -232,10 +232,10 @@ test_splat_in_guest() {
 }
 
 test_timeout() {
-	vm -t 8 --append "mark=$$" -- sh -c 'echo before; sleep 100'
+	vm -t 15 --append "mark=$$" -- sh -c 'echo before; sleep 100'
 	ok "time-out: status" is "$status" 124
 	ok "time-out: output until then" is "$out" before
-	ok "time-out: message" matches "$err" "no end after 8 seconds"
+	ok "time-out: message" matches "$err" "no end after 15 seconds"
 	ok "time-out leaves no QEMU" until_true 5 not qemu_runs "mark=$$"
 	rm -f "$BUILD"/vm/console-*
 	ok "time-out leaves no file" nothing_left
