@@ -260,12 +260,13 @@ test_signal() {
 
 test_interactive() {
 	status=0
-	printf '%s\n' 'tty; nproc; exit 7' |
-		script -qec "'$TOP/ci/vm-run' -k '$kernel' -t 60 --interactive" /dev/null \
+	echo "tty; echo \$TERM; exit 7" |
+		TERM=vt220 script -qec "'$TOP/ci/vm-run' -k '$kernel' -t 60 --interactive" /dev/null \
 			>"$tmp/out" || status=$?
 	out=$(<"$tmp/out")
 	ok "interactive: status" is "$status" 7
 	ok "interactive: terminal" matches "$out" /dev/hvc0
+	ok "interactive: TERM" matches "$out" $'\n'vt220
 }
 
 test_guest() {
