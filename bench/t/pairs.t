@@ -6,24 +6,10 @@
 
 . "$(dirname "$0")/../../ci/lib.sh"
 
-tests=0 tmp=$(mktemp -d) err='' status=''
+. "$TOP/ci/t/tap.sh"
+
+tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-
-# ok NAME COMMAND...: one test, passed when COMMAND succeeds.
-ok() {
-	local name=$1 verdict=ok
-
-	shift
-	tests=$((tests + 1))
-	"$@" || verdict="not ok"
-	echo "$verdict $tests - $name"
-	[[ $verdict == ok ]] || echo "# $*: status $status, stderr: ${err//$'\n'/ }"
-}
-
-is() { [[ $1 == "$2" ]]; }
-matches() { [[ $1 =~ $2 ]]; }
-# shellcheck disable=SC2317 # ok runs it
-not() { ! "$@"; }
 
 # try COMMAND...: sets status and err; stdout goes to $tmp/out.
 try() {
@@ -107,5 +93,4 @@ ok "run: lists every scenario" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP
 try "$TOP/bench/run" nope
 ok "run: an unknown scenario" is "$status $(wc -l <"$tmp/err")" "2 1"
 ok "run: and which there are" matches "$err" "pageout.*vm"
-
-echo "1..$tests"
+done_testing

@@ -6,27 +6,10 @@
 # KERNEL is the image to boot (default BUILD/base/bzImage).
 
 . "$(dirname "$0")/../lib.sh"
+. "$TOP/ci/t/tap.sh"
 set -m	# jobs get process groups of their own, and heed SIGINT
 
 kernel=${KERNEL:-$BUILD/base/bzImage}
-tests=0 failed=0
-out='' err='' status=''
-
-# ok NAME COMMAND...: one test, passed when COMMAND succeeds.
-ok() {
-	local name=$1 verdict=ok
-
-	shift
-	tests=$((tests + 1))
-	"$@" || { verdict="not ok"; failed=1; }
-	echo "$verdict $tests - $name"
-	[[ $verdict == ok ]] || printf '%s\n' "$*" "status $status" "$err" | sed 's/^/# /'
-}
-
-is() { [[ $1 == "$2" ]]; }
-matches() { [[ $1 =~ $2 ]]; }
-not() { ! "$@"; }
-one_line() { [[ $1 && $1 != *$'\n'* ]]; }
 
 # vm ARG...: run vm-run, set out, err and status.
 vm() {
@@ -303,5 +286,4 @@ test_signal HUP "" 143
 test_signal KILL "" 137
 test_interactive
 test_guest
-echo "1..$tests"
-[[ $failed -eq 0 ]]
+done_testing
