@@ -13,13 +13,15 @@
 CPUS=${CPUS:-4}
 "$TOP/ci/selftests"
 
+mib=1024	# memory of the guest
+
 # guest KERNEL CPUS COMMAND...
 guest() {
 	local kernel=$1 cpus=$2
 
 	shift 2
-	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m 1024 \
-		--append brd.rd_size=65536 --add "$TOP/ci/guest.d/on-ext4" \
+	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m "$mib" \
+		--append brd.rd_size=65536 --add "$TOP/ci/guest.d/on-ext4" --add "$TOP/ci/guest.d/pressure" \
 		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/bench" --add "$TOP/ci" -- "$@"
 }
 
@@ -55,6 +57,24 @@ guest base 2 /on-ext4 /reclaim_tlb
 for name in anon_flushes_are_batched file_writes_survive; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
+
+# counted COUNTER: the last pressure counted some.
+counted() { grep -qE "^$1=[1-9]" <<<"$out"; }
+
+# Whatever kind of folio goes where: what is read back is what was written, and
+# the kernel has nothing to complain about.
+mib=384
+for lru in classic mglru; do
+	for to in swap zswap; do
+		for size in small thp; do
+			guest patched 2 /pressure "$lru" "$to" "$size"
+			ok "patched: verified under pressure, $lru $to $size" is "$status" 0
+			ok "patched: went there, $lru $to $size" \
+				counted "$([[ $to == swap ]] && echo pswpout || echo zswpout)"
+		done
+	done
+done
+mib=1024
 
 # MADV_PAGEOUT works on a PMD at a time: two flushes for 512 pages, of which
 # one is of madvise. The LRUs hand over 32 to 64 pages at a time, fewer at the
