@@ -28,8 +28,8 @@ kernel: setup ## build BUILD/base/bzImage and BUILD/patched/bzImage
 check: setup ## run all tests; ends with "N passed, N failed"
 	@ci/check
 
-bench: kernel ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
-	@bench/pairs
+bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
+	@bench/pairs --check && ci/kernel && bench/pairs
 
 report: ## print the comparison of the last make bench again
 	@bench/pairs --report

@@ -58,3 +58,27 @@ need_space() {
 	[[ $free -ge $2 ]] ||
 		die "$1 has $free GiB free, $2 GiB are needed: free some, or set BUILD to another place"
 }
+
+# A child in a process group of its own, one at a time: killed with all that it
+# started, and free to kill its group, as mmdebstrap does when it fails.
+apart=''
+
+# start_apart COMMAND...
+start_apart() {
+	set -m
+	"$@" &
+	apart=$!
+	set +m
+}
+
+# wait_apart: returns the status of the COMMAND.
+wait_apart() {
+	local status=0
+
+	wait "$apart" || status=$?
+	apart=''
+	return "$status"
+}
+
+# kill_apart: for exit traps; nothing happens if there is no such child.
+kill_apart() { [[ -z $apart ]] || kill -- "-$apart" 2>/dev/null || true; }
