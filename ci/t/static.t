@@ -13,7 +13,7 @@ mapfile -t patches < <(sed 's/#.*//' series | awk 'NF { print $1 }')
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
 tmp=$(mktemp -d "$BUILD/static.XXXXXX")
-trap 'rm -rf "$tmp"; git -C "$BUILD/src" worktree prune' EXIT
+trap 'rm -rf "$tmp"' EXIT
 
 tracked() { git ls-files --cached --others --exclude-standard; }
 
