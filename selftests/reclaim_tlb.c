@@ -130,6 +130,7 @@ struct state {
 	atomic_bool stop;
 
 	/* of the racing thread */
+	bool (*racer)(struct state *s);
 	char *page;
 	int file_fd;
 	int uffd;
@@ -318,26 +319,40 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
 	EXPECT_EQ(errors, 0);
 }
 
+/* The other side of race() */
+static void *race_thread(void *arg)
+{
+	struct state *s = arg;
+
+	pin_to_cpu(s->cpus[1]);
+	for (;;) {
+		pthread_barrier_wait(&s->barrier);
+		if (atomic_load(&s->stop))
+			return NULL;
+		s->caught = s->racer(s);
+		pthread_barrier_wait(&s->barrier);
+	}
+}
+
 /*
  * Runs RACER on another CPU, round by round: it writes to the first page until
  * reclaim has taken the PTE away, and then does what the test is about while
- * reclaim is busy with the other pages.  PREPARE runs before each round, CHECK
- * after it with the page as it is now.  Returns how many rounds caught reclaim
- * in the act.
+ * reclaim is busy with the other pages.  It returns whether it caught reclaim
+ * in the act.  PREPARE runs before each round, CHECK after it with the page as
+ * it is now.  Returns how many rounds caught reclaim.
  */
-static int race(struct state *s, void *(*racer)(void *),
-		void (*prepare)(struct state *),
-		bool (*check)(struct state *))
+static int race(struct state *s, bool (*racer)(struct state *),
+		void (*prepare)(struct state *), bool (*check)(struct state *))
 {
 	int caught = 0;
 
+	s->racer = racer;
 	pthread_barrier_init(&s->barrier, NULL, 2);
-	if (pthread_create(&s->threads[1], NULL, racer, s))
+	if (pthread_create(&s->threads[1], NULL, race_thread, s))
 		return 0;
 
 	for (int round = 0; round < RACE_ROUNDS; round++) {
 		prepare(s);
-		s->caught = false;
 		pthread_barrier_wait(&s->barrier);
 		madvise(s->page, RACE_PAGES * psize(), MADV_PAGEOUT);
 		pthread_barrier_wait(&s->barrier);
@@ -374,25 +389,16 @@ static void dirty_file_pages(struct state *s)
 		write_word(s->page + i * psize() + sizeof(long), ++s->value);
 }
 
-static void *write_around_writeback(void *arg)
+static bool write_around_writeback(struct state *s)
 {
-	struct state *s = arg;
-
-	pin_to_cpu(s->cpus[1]);
-	for (;;) {
-		pthread_barrier_wait(&s->barrier);
-		if (atomic_load(&s->stop))
-			return NULL;
-		if (write_until(s, false) &&
-		    !sync_file_range(s->file_fd, 0, psize(),
-				     SYNC_FILE_RANGE_WAIT_BEFORE |
-				     SYNC_FILE_RANGE_WRITE |
-				     SYNC_FILE_RANGE_WAIT_AFTER)) {
-			write_word(s->page, ++s->value);
-			s->caught = true;
-		}
-		pthread_barrier_wait(&s->barrier);
-	}
+	if (!write_until(s, false) ||
+	    sync_file_range(s->file_fd, 0, psize(),
+			    SYNC_FILE_RANGE_WAIT_BEFORE |
+			    SYNC_FILE_RANGE_WRITE |
+			    SYNC_FILE_RANGE_WAIT_AFTER))
+		return false;
+	write_word(s->page, ++s->value);
+	return true;
 }
 
 /* What is in the file, once the page cache has forgotten about it? */
@@ -463,33 +469,23 @@ static void new_anon_pages(struct state *s)
 		fill_page(s->page + i * psize(), i);
 }
 
-static void *write_around_move(void *arg)
+static bool write_around_move(struct state *s)
 {
-	struct state *s = arg;
+	struct uffdio_move move = {
+		.dst = (unsigned long)s->move_to,
+		.src = (unsigned long)s->page,
+		.len = psize(),
+	};
+	int err, tries = 0;
 
-	pin_to_cpu(s->cpus[1]);
-	for (;;) {
-		pthread_barrier_wait(&s->barrier);
-		if (atomic_load(&s->stop))
-			return NULL;
-		if (write_until(s, true)) {
-			struct uffdio_move move = {
-				.dst = (unsigned long)s->move_to,
-				.src = (unsigned long)s->page,
-				.len = psize(),
-			};
-			int err, tries = 0;
-
-			do {
-				move.move = 0;
-				err = ioctl(s->uffd, UFFDIO_MOVE, &move);
-			} while (err && (errno == EAGAIN || errno == EBUSY) &&
-				 ++tries < 1000);
-			write_word(s->page, -1UL);
-			s->caught = !err;
-		}
-		pthread_barrier_wait(&s->barrier);
-	}
+	if (!write_until(s, true))
+		return false;
+	do {
+		move.move = 0;
+		err = ioctl(s->uffd, UFFDIO_MOVE, &move);
+	} while (err && (errno == EAGAIN || errno == EBUSY) && ++tries < 1000);
+	write_word(s->page, -1UL);
+	return !err;
 }
 
 static bool moved_page_is_unchanged(struct state *s)
