@@ -11,10 +11,11 @@ export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check bench report shell clean
+.PHONY: help setup source kernel check bisect races bench sweep instructions \
+	report shell clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install the Debian packages that are missing
 	@ci/setup
@@ -28,8 +29,20 @@ kernel: setup ## build BUILD/base/bzImage and BUILD/patched/bzImage
 check: setup ## run all tests; ends with "N passed, N failed"
 	@ci/check
 
+bisect: setup ## build and boot every patch of the series on its own
+	@ci/check ci/t/bisect.t
+
+races: setup ## 10,000 rounds of each race test: ROUNDS= (hours)
+	@ci/kernel && ci/races
+
 bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
 	@bench/pairs --check && ci/kernel && bench/pairs
+
+sweep: setup ## what the length of a batch does to IPIs and times (an hour)
+	@bench/sweep
+
+instructions: setup ## instructions per page of reclaim on one CPU
+	@ci/kernel && bench/instructions
 
 report: ## print the comparison of the last make bench again
 	@bench/pairs --report

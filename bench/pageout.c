@@ -2,7 +2,7 @@
 /*
  * pageout - what it costs to page out dirty memory that other CPUs may write
  *
- *	pageout [-s MIB] [-r ROUNDS] [-g CGROUP]
+ *	pageout [-s MIB] [-r ROUNDS] [-g CGROUP | -f FILE]
  *
  * The main thread, on the first CPU it may run on, dirties a region of base
  * pages and has it paged out; a thread on every other CPU keeps the address
@@ -13,13 +13,16 @@
  *	-g CGROUP	page out by CGROUP/memory.reclaim, anonymous memory
  *			only, not by MADV_PAGEOUT; CGROUP is the directory of
  *			the cgroup that this process is in
+ *	-f FILE		the region is a shared mapping of the new FILE, which is
+ *			removed at the end; reclaim leaves its dirty pages to
+ *			the flusher, but unmaps them
  *
  * Prints a line of key=value words for each round, all of them about the time
  * between the start of the pageout and its end:
  *
  *	usec		microseconds
  *	pswpout		pages written to swap, by the whole system
- *	gone		pages of the region in swap at the end, by pagemap
+ *	gone		pages of the region not mapped at the end, by pagemap
  *	pages		pages of the region
  *	flushes		TLB flushes asked of other CPUs (CONFIG_DEBUG_TLBFLUSH)
  *	tlb_ipis	TLB shootdowns received, by all CPUs (x86)
@@ -235,7 +238,7 @@ static size_t count_gone(void)
 		if (pread(fd, entry, n * sizeof(*entry), at) != (ssize_t)(n * sizeof(*entry)))
 			err(1, "/proc/self/pagemap");
 		for (size_t i = 0; i < n; i++)
-			gone += entry[i] >> 62 & 1;
+			gone += !(entry[i] >> 63);
 	}
 	close(fd);
 	return gone;
@@ -299,6 +302,38 @@ static void run_round(int round, void (*pageout)(void))
 	putchar('\n');
 }
 
+static void map_anonymous(void)
+{
+	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (region == MAP_FAILED)
+		err(1, "mmap");
+	/* EINVAL: a kernel without huge pages */
+	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
+		err(1, "MADV_NOHUGEPAGE");
+}
+
+/* Written page by page, without read-ahead, so that its folios are small. */
+static void map_file(const char *path)
+{
+	static char page[65536];
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (fd < 0)
+		err(1, "%s", path);
+	unlink(path);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	for (size_t i = 0; i < nr_pages; i++)
+		if (write(fd, page, page_size) != (ssize_t)page_size)
+			err(1, "%s", path);
+	if (fsync(fd))
+		err(1, "%s", path);
+	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (region == MAP_FAILED)
+		err(1, "%s", path);
+	close(fd);
+}
+
 /* A decimal number from 1 to max. */
 static long number(const char *text, long max)
 {
@@ -313,10 +348,11 @@ static long number(const char *text, long max)
 int main(int argc, char **argv)
 {
 	void (*pageout)(void) = pageout_madvise;
+	const char *file = NULL;
 	long mib = 32, rounds = 5;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:r:g:")) != -1) {
+	while ((opt = getopt(argc, argv, "s:r:g:f:")) != -1) {
 		switch (opt) {
 		case 's':
 			mib = number(optarg, 1 << 20);
@@ -328,24 +364,24 @@ int main(int argc, char **argv)
 			pageout = pageout_reclaim;
 			snprintf(reclaim_path, sizeof(reclaim_path), "%s/memory.reclaim", optarg);
 			break;
+		case 'f':
+			file = optarg;
+			break;
 		default:
 			return 2;
 		}
 	}
 	if (optind < argc)
-		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-g CGROUP]");
+		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-g CGROUP | -f FILE]");
 	snprintf(reclaim_request, sizeof(reclaim_request), "%ldM swappiness=max", mib);
 
 	page_size = sysconf(_SC_PAGESIZE);
 	page_words = page_size / sizeof(*region);
 	nr_pages = ((size_t)mib << 20) / page_size;
-	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (region == MAP_FAILED)
-		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
+	if (file)
+		map_file(file);
+	else
+		map_anonymous();
 
 	start_loopers();
 	for (int round = 0; round <= rounds; round++)

@@ -1,53 +1,99 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# What gcc (W=1) and sparse say of the objects that the series changes, on base
-# and on patched: the series must add nothing.
+# What gcc (W=1) and sparse say of the objects that the series changes, after
+# each patch and in several configurations: nothing that they do not say of the
+# base kernel. Objects only: ci/t/bisect.t builds whole kernels.
 #
 # Debian 12's sparse does not know __typeof_unqual__, and the kernel refuses it
 # for that; __typeof__ does for what is looked for here. It also gives up where
-# a trace event's format string is too long for it, so tracing is off.
+# a trace event's format string is too long for it, so tracing is off there.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
 need git make gcc sparse
 src=$BUILD/src
-obj=$BUILD/obj-w1
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
-mapfile -t objects < <(git -C "$src" diff --name-only "$base" "$patched" -- 'mm/*.c' |
+mapfile -t changed < <(git -C "$src" diff --name-only "$base" "$patched" -- 'mm/*.c' |
 	sed 's/c$/o/')
+mapfile -t commits < <(git -C "$src" rev-list --reverse "$base..$patched" -- mm include)
+export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1
 
-kbuild() { make -s -C "$src" O="$obj" CHECK='sparse -D__typeof_unqual__=__typeof__' "$@"; }
+config=() kbuild=() objects=()
+
+# configuration NAME: sets objects, kbuild (arguments of make) and config
+# (arguments of scripts/config, which change the kernels' configuration).
+configuration() {
+	local cc=gcc
+
+	! command -v ccache >/dev/null || cc="ccache gcc"
+	objects=("${changed[@]}")
+	kbuild=(O="$BUILD/obj-w1" CC="$cc" W=1)
+	case $1 in
+	sparse)
+		config=(-d FTRACE)
+		kbuild+=(C=2 CHECK='sparse -D__typeof_unqual__=__typeof__') ;;
+	no-swap)
+		config=(-d SWAP)
+		objects=("${changed[@]/mm\/swapfile.o/}") ;;
+	no-memcg)
+		config=(-d MEMCG) ;;
+	no-thp)
+		config=(-d TRANSPARENT_HUGEPAGE) ;;
+	no-batched-flush)
+		# user-mode Linux does not select ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH
+		config=(-d SMP)
+		kbuild=(O="$BUILD/obj-um" CC="$cc" W=1 ARCH=um SUBARCH=x86_64) ;;
+	esac
+}
+
+# make_in ARG...: make with what configuration() has set.
+make_in() { make -s -C "$src" "${kbuild[@]}" "$@"; }
+
+# prepare: the object directory, with the base kernel's source.
+prepare() {
+	local obj=${kbuild[0]#O=}
+
+	git -C "$src" checkout -q --detach "$base"
+	mkdir -p "$obj"
+	cp "$BUILD/obj/.config" "$obj/.config"
+	"$src/scripts/config" --file "$obj/.config" "${config[@]}"
+	make_in olddefconfig prepare >"$obj/log" 2>&1 ||
+		die "cannot prepare $obj: see $obj/log"
+}
 
 # says COMMIT: the warnings of the objects at COMMIT, without line numbers.
 says() {
 	git -C "$src" checkout -q --detach "$1"
-	kbuild W=1 C=2 "${objects[@]}" 2>&1 | sed -E 's/:[0-9]+(:[0-9]+)?:/:/' | sort
+	# shellcheck disable=SC2068 # an object left out is an empty word
+	make_in ${objects[@]} 2>&1 | sed -E 's/:[0-9]+(:[0-9]+)?:/:/' | sort
 	[[ ${PIPESTATUS[0]} -eq 0 ]]
 }
 
-mkdir -p "$obj"
-cp "$BUILD/obj/.config" "$obj/.config"
-"$src/scripts/config" --file "$obj/.config" -d FTRACE
-kbuild olddefconfig prepare >"$obj/log" 2>&1 || die "cannot prepare $obj: see $obj/log"
+# is_off SYMBOL: not set in the configuration.
+is_off() { ! grep -q "^CONFIG_$1=" "${kbuild[0]#O=}/.config"; }
+
 trap 'git -C "$src" checkout -q --detach "$patched"' EXIT
 
-run says "$base"
-before=$out
-ok "base compiles: ${objects[*]}" is "$status" 0
-ok "sparse sees into base" matches "$before" "warning: symbol '.*' was not declared"
-run says "$patched"
-ok "patched compiles: ${objects[*]}" is "$status" 0
-run diff <(echo "$before") <(echo "$out")
-ok "gcc W=1 and sparse say nothing new" is "$out" ""
-
-# Every patch on its own, too: the tree is bisectable.
-mapfile -t commits < <(git -C "$src" rev-list --reverse "$base..$patched")
-for commit in "${commits[@]}"; do
-	run says "$commit"
-	run diff <(echo "$before") <(echo "$out")
-	ok "nothing new from $(git -C "$src" log -1 --format=%s "$commit")" is "$out" ""
+for name in sparse no-swap no-memcg no-thp no-batched-flush; do
+	configuration "$name"
+	prepare
+	run says "$base"
+	before=$out
+	ok "$name: base compiles" is "$status" 0
+	case $name in
+	sparse)	ok "sparse sees into base" matches "$before" "warning: symbol '.*' was not declared" ;;
+	no-batched-flush) ok "$name" is_off ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH ;;
+	*)	ok "$name" is_off "${config[1]}" ;;
+	esac
+	for commit in "${commits[@]}"; do
+		title=$(git -C "$src" log -1 --format=%s "$commit")
+		run says "$commit"
+		compiled=$status
+		run diff <(echo "$before") <(echo "$out")
+		ok "$name: compiles, with no new warning: $title" is "$compiled $out" "0 "
+	done
 done
 done_testing

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Every patch of the series on its own: the kernel builds, boots, and passes
+# the selftests that it has to pass from there on. Which those are:
+#
+#	no write is lost		after each patch, for the first is the fix
+#	flushes are batched		after the patch that batches them
+
+. "$(dirname "$0")/../lib.sh"
+. "$TOP/ci/t/tap.sh"
+
+"$TOP/ci/source"
+"$TOP/ci/selftests"
+mapfile -t kernels < <(cd "$BUILD/commits" && printf '%s\n' patch-* | sort -V)
+
+# passed NAME: the last run has the selftest NAME as passed, no SKIP.
+passed() { grep -qE "^ok [0-9]+ reclaim_tlb\.$1\$" <<<"$out"; }
+
+title() { git -C "$BUILD/src" log -1 --format=%s "$(cat "$BUILD/commits/$1")"; }
+
+batched=
+for kernel in "${kernels[@]}"; do
+	title=$(title "$kernel")
+	run "$TOP/ci/kernel" "$kernel"
+	ok "$kernel builds: $title" is "$status" 0
+	[[ $status -eq 0 ]] || continue
+	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --append brd.rd_size=65536 \
+		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/ci" -- \
+		/ci/guest.d/on-fs ext4 /dev/ram0 /reclaim_tlb
+	for name in anon_writes_survive file_writes_survive moved_page_is_not_written; do
+		ok "$kernel: $name" passed "$name"
+	done
+	[[ $title != *"flush the TLB once for many dirty folios" ]] || batched=1
+	[[ ! $batched ]] || ok "$kernel: anon_flushes_are_batched" passed anon_flushes_are_batched
+done
+ok "one of the patches batches the flushes" is "$batched" 1
+done_testing
