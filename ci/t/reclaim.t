@@ -21,12 +21,12 @@ guest() {
 
 	shift 2
 	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m "$mib" \
-		--append brd.rd_size=65536 --add "$TOP/ci/guest.d/on-ext4" --add "$TOP/ci/guest.d/pressure" \
+		--append brd.rd_size=65536 \
 		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/bench" --add "$TOP/ci" -- "$@"
 }
 
 # selftest RESULT NAME: the last selftest run has "RESULT N NAME", no SKIP.
-selftest() { grep -qE "^$1 [0-9]+ reclaim_tlb\.$2\$" <<<"$out"; }
+selftest() { grep -qE "^$1 [0-9]+ $2\$" <<<"$out"; }
 
 # metric NAME: its value in the last bench/run.
 metric() {
@@ -47,14 +47,17 @@ ipis() {
 	within "$1" "$value" "$2"
 }
 
-guest patched 2 /on-ext4 /reclaim_tlb
+tlb=(reclaim_tlb.anon_flushes_are_batched reclaim_tlb.anon_writes_survive)
+file=(reclaim_race.{madvise,memcg,kswapd}.file_writes_survive)
+move=(reclaim_race.{madvise,memcg,kswapd}.moved_page_is_not_written)
+
+guest patched 2 /ci/guest.d/on-fs ext4 /reclaim_tlb
 ok "patched: selftests pass" is "$status" 0
-for name in anon_flushes_are_batched anon_writes_survive file_writes_survive \
-	moved_page_is_not_written; do
+for name in "${tlb[@]}" "${file[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
-guest base 2 /on-ext4 /reclaim_tlb
-for name in anon_flushes_are_batched file_writes_survive; do
+guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb
+for name in "${tlb[0]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
 
@@ -67,7 +70,7 @@ mib=384
 for lru in classic mglru; do
 	for to in swap zswap; do
 		for size in small thp; do
-			guest patched 2 /pressure "$lru" "$to" "$size"
+			guest patched 2 /ci/guest.d/pressure "$lru" "$to" "$size"
 			ok "patched: verified under pressure, $lru $to $size" is "$status" 0
 			ok "patched: went there, $lru $to $size" \
 				counted "$([[ $to == swap ]] && echo pswpout || echo zswpout)"

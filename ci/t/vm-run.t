@@ -98,6 +98,7 @@ test_usage() {
 	-k $kernel -c none -- true|-c none is not a number
 	-k $kernel -a hvf -- true|-a hvf: use auto
 	-k $kernel --swap tape -- true|--swap tape: use zram
+	-k $kernel --disk big -- true|--disk big is not a number
 	-k $kernel --add /no/file -- true|no file /no/file to --add
 	-k $kernel --add /etc -- true|the guest has a /etc of its own
 	-k $kernel --add $0 --add $0 -- true|is there already
@@ -168,6 +169,11 @@ test_machine() {
 	ok "environment: memory" matches "$out" VM_MIB=700
 	ok "environment: accelerator" matches "$out" 'VM_ACCEL=(kvm|tcg)'
 	ok "environment: host" matches "$out" "VM_HOST_CPUS=$(nproc)"
+
+	vm --swap disk --disk 77 -- sh -c \
+		'for disk in /sys/block/vd*; do cat "$disk/serial" "$disk/size"; echo; done; cat /proc/swaps'
+	ok "--disk" matches "$out" data$((77 * 2048))
+	ok "--disk is not swapped on" is "$(grep -c /dev/vd <<<"$out")" 1
 
 	vm -c 1 -m 512 --append "printk.time=1 word=value" --qemu \
 		"-object memory-backend-ram,id=a,size=256M -numa node,memdev=a,cpus=0
