@@ -527,7 +527,7 @@ FIXTURE_VARIANT_ADD(reclaim_race, memcg)
 		.rounds = RACE_ROUNDS,
 		.nr_pages = 96,
 		.race_page = 24,
-		.nr_mappings = 64,
+		.nr_mappings = 400,
 	},
 };
 
@@ -539,7 +539,7 @@ FIXTURE_VARIANT_ADD(reclaim_race, kswapd)
 		.rounds = RACE_ROUNDS / 10,
 		.nr_pages = 96,
 		.race_page = 40,
-		.nr_mappings = 64,
+		.nr_mappings = 400,
 	},
 };
 
@@ -550,7 +550,7 @@ FIXTURE_SETUP(reclaim_race)
 
 	s->driver = &variant->driver;
 	s->rounds = rounds_wanted(s->driver->rounds);
-	reason = init_state(s, 4 * REGION_PAGES);
+	reason = init_state(s, 16 * REGION_PAGES);
 	if (!reason)
 		reason = s->driver->setup(s);
 	if (reason)

@@ -15,7 +15,7 @@
 mapfile -t kernels < <(cd "$BUILD/commits" && printf '%s\n' patch-* | sort -V)
 
 # passed NAME: the last run has the selftest NAME as passed, no SKIP.
-passed() { grep -qE "^ok [0-9]+ reclaim_tlb\.$1\$" <<<"$out"; }
+passed() { grep -qE "^ok [0-9]+ $1\$" <<<"$out"; }
 
 title() { git -C "$BUILD/src" log -1 --format=%s "$(cat "$BUILD/commits/$1")"; }
 
@@ -27,12 +27,14 @@ for kernel in "${kernels[@]}"; do
 	[[ $status -eq 0 ]] || continue
 	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --append brd.rd_size=65536 \
 		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/ci" -- \
-		/ci/guest.d/on-fs ext4 /dev/ram0 /reclaim_tlb
-	for name in anon_writes_survive file_writes_survive moved_page_is_not_written; do
+		/ci/guest.d/on-fs ext4 /reclaim_tlb
+	for name in reclaim_tlb.anon_writes_survive \
+		reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written}; do
 		ok "$kernel: $name" passed "$name"
 	done
 	[[ $title != *"flush the TLB once for many dirty folios" ]] || batched=1
-	[[ ! $batched ]] || ok "$kernel: anon_flushes_are_batched" passed anon_flushes_are_batched
+	[[ ! $batched ]] ||
+		ok "$kernel: flushes are batched" passed reclaim_tlb.anon_flushes_are_batched
 done
 ok "one of the patches batches the flushes" is "$batched" 1
 done_testing

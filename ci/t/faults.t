@@ -47,22 +47,6 @@ disk() {
 		"-device virtio-blk-pci,drive=disk,serial=faults"
 }
 
-# slow_node: QEMU's arguments for a second node, without CPUs, of slower memory.
-slow_node() {
-	local target
-
-	echo "-machine hmat=on" \
-		"-object memory-backend-ram,id=fast,size=384M -numa node,nodeid=0,memdev=fast,cpus=0-1" \
-		"-object memory-backend-ram,id=slow,size=128M -numa node,nodeid=1,memdev=slow,initiator=0" \
-		"-numa dist,src=0,dst=1,val=40"
-	for target in "0 10 10" "1 100 1"; do
-		# shellcheck disable=SC2086 # three words
-		set -- $target
-		echo "-numa hmat-lb,initiator=0,target=$1,hierarchy=memory,data-type=access-latency,latency=$2" \
-			"-numa hmat-lb,initiator=0,target=$1,hierarchy=memory,data-type=access-bandwidth,bandwidth=$3G"
-	done
-}
-
 # The checks must be able to fail.
 guest "" dirty-pages -o none -e
 ok "a changed page is noticed" matches "$status $err" "^1 .*task 0: anon page"
@@ -70,5 +54,4 @@ ok "a changed page is noticed" matches "$status $err" "^1 .*task 0: anon page"
 faults "$(disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_error zswap swap_off
 faults "" mix damon large kill_owner oom removed_cgroup unfair
 faults "$(disk 10)" legacy
-faults "$(slow_node)" demotion
 done_testing

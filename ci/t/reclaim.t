@@ -61,6 +61,32 @@ for name in "${tlb[0]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
 
+# Every state that a folio may get into while it waits: none is skipped here.
+run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
+	--add "$BUILD/selftests/reclaim_states" -- /reclaim_states
+ok "patched: reclaim_states passes" is "$status" 0
+while read -r name; do
+	ok "patched: reclaim_states.$name" selftest ok "reclaim_states.$name"
+done < <(sed -n 's/^TEST_F_TIMEOUT(reclaim_states, \(.*\), .*/\1/p' "$TOP/selftests/reclaim_states.c")
+
+# count NAME: its value in the last flushes-per-pass.
+count() { sed -n "s/.*\<$1=\([0-9]*\).*/\1/p" <<<"$out"; }
+
+# A full pass over dirty folios takes one flush, not two, wherever they go; a
+# pass that had to give way to another task may take more.
+for swap in zram disk; do
+	for mode in madvise classic; do
+		run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m 512 --swap "$swap" \
+			--add "$TOP/ci" -- /ci/guest.d/flushes-per-pass "$mode"
+		echo "# $swap, $mode: $out"
+		ok "patched: full passes, $mode, $swap" within 4 "$(count passes)" 1000
+		ok "patched: one flush for each, $mode, $swap" \
+			is "$(($(count one) + $(count resched)))" "$(count passes)"
+		ok "patched: one flush for each that is short, $mode, $swap" \
+			is "$(count short_one)" "$(count short)"
+	done
+done
+
 # counted COUNTER: the last pressure counted some.
 counted() { grep -qE "^$1=[1-9]" <<<"$out"; }
 

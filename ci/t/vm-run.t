@@ -170,6 +170,7 @@ test_machine() {
 	ok "environment: accelerator" matches "$out" 'VM_ACCEL=(kvm|tcg)'
 	ok "environment: host" matches "$out" "VM_HOST_CPUS=$(nproc)"
 
+	# shellcheck disable=SC2016 # for the guest
 	vm --swap disk --disk 77 -- sh -c \
 		'for disk in /sys/block/vd*; do cat "$disk/serial" "$disk/size"; echo; done; cat /proc/swaps'
 	ok "--disk" matches "$out" data$((77 * 2048))
