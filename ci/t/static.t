@@ -56,7 +56,8 @@ quilt_push() {
 # checkpatch PATCH: what checkpatch says, less what it says of moved lines:
 # those that the patch removes elsewhere, with other blanks in front. A commit
 # of the kernel's own history is not known in a tree that has none, and
-# MAINTAINERS covers tools/testing/selftests/mm as a directory.
+# MAINTAINERS covers tools/testing/selftests/mm as a directory. The layout of
+# TRACE_EVENT(), which all trace events have, is not what it likes.
 checkpatch() {
 	(
 		cd "$BUILD/src"
@@ -74,7 +75,9 @@ checkpatch() {
 		}
 		{
 			split(substr($0, length(patch) + 2), at, ":")
-			if (!(text(lines[at[1]]) in removed))
+			line = lines[at[1]]
+			event = (lines[at[1] - 1] line) ~ /^\+TRACE_EVENT\(|\tTP_[A-Za-z_]+\($/
+			if (!event && !(text(line) in removed))
 				print
 		}'
 }
