@@ -28,7 +28,7 @@ scripts() {
 
 # Files of which each line counts, as data or as mail, carry no licence line.
 without_licence() {
-	tracked | grep -v -e '^results/' -e '^patches/' -e '^\.gitignore$' -e '^\.shellcheckrc$' |
+	tracked | grep -v -e '^results/' -e '^patches/' -e '^bench/variants/' -e '^\.gitignore$' -e '^\.shellcheckrc$' |
 		while read -r file; do
 			head -n 5 "$file" | grep -q SPDX-License-Identifier || echo "$file"
 		done
