@@ -27,9 +27,8 @@ for kernel in "${kernels[@]}"; do
 	[[ $status -eq 0 ]] || continue
 	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --append brd.rd_size=65536 \
 		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/ci" -- \
-		/ci/guest.d/on-fs ext4 /reclaim_tlb -f reclaim_tlb -v madvise
-	for name in reclaim_tlb.anon_writes_survive \
-		reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written}; do
+		/ci/guest.d/on-fs ext4 /reclaim_tlb -t anon_flushes_are_batched -v madvise
+	for name in reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written}; do
 		ok "$kernel: $name" passed "$name"
 	done
 	[[ $title != *"flush the TLB once for many dirty folios" ]] || batched=1
