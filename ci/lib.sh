@@ -82,3 +82,14 @@ wait_apart() {
 
 # kill_apart: for exit traps; nothing happens if there is no such child.
 kill_apart() { [[ -z $apart ]] || kill -- "-$apart" 2>/dev/null || true; }
+
+# host_env: NAME=VALUE lines that say where and of what a measurement was made.
+host_env() {
+	echo "date=$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+	echo "host_cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n1)"
+	echo "host_cores=$(nproc)"
+	echo "host_kernel=$(uname -sr)"
+	echo "host_load=$(cut -d' ' -f1-3 /proc/loadavg)"
+	echo "qemu=$(qemu-system-x86_64 --version | head -n1)"
+	echo "tree=$(git -C "$TOP" describe --always --dirty 2>/dev/null || echo unknown)"
+}
