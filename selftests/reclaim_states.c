@@ -32,6 +32,7 @@
 #include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,8 @@ struct worker {
 	unsigned long caught;	/* of which on a page in the batch */
 	int pipe[2];
 	char *buffer;		/* a page */
+	unsigned long poisoned[1024];	/* page frame numbers */
+	unsigned int nr_poisoned;
 };
 
 /* Shared with the parent, which has to clean up. */
@@ -879,6 +882,55 @@ TEST_F_TIMEOUT(reclaim_states, pinned, TIMEOUT)
 	close(ring);
 	s->operation = pin_page;
 	run(_metadata, s);
+}
+
+/* The signal of memory_failure() is no news. */
+static void ignore(int signal)
+{
+}
+
+static ssize_t poison_page(struct worker *w, size_t i)
+{
+	struct state *s = w->state;
+	char *page = address(s, i);
+	unsigned long pfn;
+
+	check(s, i);
+	pfn = pagemap_get_pfn(s->pagemap_fd, page);
+	/* EBUSY: reclaim has a reference, or has just taken the page away */
+	if (madvise(page, psize(), MADV_HWPOISON))
+		must(s, errno == EBUSY || errno == EHWPOISON);
+	if (write(w->pipe[1], page, 1) >= 0 || errno != EFAULT)
+		error(s, "page %zu is poisoned, but can be read", i);
+	zap_page(w, i);
+	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
+		w->poisoned[w->nr_poisoned++] = pfn;
+	return i;
+}
+
+/*
+ * Flushed: the folio is faulted in again, poisoned and unmapped by
+ * memory_failure(), which has a hwpoison entry left for it in the page table.
+ * Its contents must not be read any more: folio_contain_hwpoisoned_page().
+ */
+TEST_F_TIMEOUT(reclaim_states, poisoned, TIMEOUT)
+{
+	const struct sigaction action = { .sa_handler = ignore };
+	struct state *s = &self->state;
+	struct worker *w = &s->workers[0];
+
+	if (geteuid())
+		SKIP(return, "needs root, to poison pages");
+	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
+		SKIP(return, "needs CONFIG_HWPOISON_INJECT and debugfs");
+	ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
+	s->nr_workers = 1;
+	s->operation = poison_page;
+	s->every = 16;
+	run(_metadata, s);
+	/* what reclaim still had hold of stays lost, as with a real failure */
+	while (w->nr_poisoned)
+		unpoison_memory(w->poisoned[--w->nr_poisoned]);
 }
 
 static ssize_t write_protect_page(struct worker *w, size_t i)
