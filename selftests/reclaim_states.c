@@ -900,8 +900,13 @@ static ssize_t poison_page(struct worker *w, size_t i)
 	/* EBUSY: reclaim has a reference, or has just taken the page away */
 	if (madvise(page, psize(), MADV_HWPOISON))
 		must(s, errno == EBUSY || errno == EHWPOISON);
-	if (write(w->pipe[1], page, 1) >= 0 || errno != EFAULT)
-		error(s, "page %zu is poisoned, but can be read", i);
+	/* the page frame is lost, but there may be a copy of it in swap */
+	if (write(w->pipe[1], page, psize()) == psize()) {
+		must(s, read(w->pipe[0], w->buffer, psize()) == psize());
+		check_contents(s, i, w->buffer);
+	} else {
+		must(s, errno == EFAULT);
+	}
 	zap_page(w, i);
 	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
 		w->poisoned[w->nr_poisoned++] = pfn;
