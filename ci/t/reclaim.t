@@ -63,6 +63,12 @@ for name in "${tlb[0]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
 
+# The published order, which unlocks first, leaves the window open.
+run "$TOP/ci/kernel" unlock-first-31
+ok "unlock-first-31 builds" is "$status" 0
+guest unlock-first-31 2 /reclaim_tlb -r "${move[0]}"
+ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
+
 # Every state that a folio may get into while it waits: none is skipped here.
 run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
 	--add "$BUILD/selftests/reclaim_states" -- /reclaim_states
