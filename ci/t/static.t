@@ -84,6 +84,8 @@ run grep -cE '^\| madvise_tlb_ipis_per_page ' README.md
 ok "the README shows a measurement" is "$out" 1
 run invented README.md
 ok "the README's measurements are those of results/" is "$out" ""
+run ci/cover-letter
+ok "the cover letter's measurements are all in results/" is "$status$err" 0
 for patch in "${patches[@]}"; do
 	run ci/checkpatch "$BUILD/src" "patches/$patch"
 	ok "checkpatch --strict: $patch" is "$status$out$err" 0
