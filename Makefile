@@ -7,12 +7,13 @@
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BUILD ?= build
 export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
+export REVISION TO SIGNING_KEY
 
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check bisect races bench sweep instructions \
-	report shell clean
+	report shell mail refresh clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,13 @@ report: ## print the comparison of the last make bench again
 
 shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
 	@ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
+
+# CC is a compiler unless the command line says who.
+mail: setup ## prepare the messages, send nothing: REVISION=, TO=, CC=, SIGNING_KEY=
+	@$(if $(filter command,$(origin CC)),,env -u CC) ci/mail
+
+refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
+	@ci/refresh $(TREE)
 
 clean: ## remove everything generated, and the work trees in KERNEL_TREE
 	@ci/source clean

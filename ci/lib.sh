@@ -15,6 +15,7 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$TOP/build}
 case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
 export BUILD
+SERIES=${SERIES:-$TOP/series}
 
 # die MESSAGE: what, where, what to do; exit status 1, or DIE_STATUS if set.
 die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
@@ -82,6 +83,29 @@ wait_apart() {
 
 # kill_apart: for exit traps; nothing happens if there is no such child.
 kill_apart() { [[ -z $apart ]] || kill -- "-$apart" 2>/dev/null || true; }
+
+# series_patches: the paths of the patches, in the order of the series file SERIES
+# (default TOP/series), which is beside their directory.
+series_patches() {
+	local dir
+
+	dir=$(dirname "$SERIES")
+	[[ -f $SERIES ]] || die "no series file $SERIES"
+	awk -v dir="$dir/patches/" '{ sub(/#.*/, "") } NF { print dir $1 }' "$SERIES"
+}
+
+# borrow REPOSITORY DIR [ARG...]: git init ARG... DIR, which finds the objects of
+# the REPOSITORY (its git directory) too, and knows nothing else of it.
+borrow() {
+	local repo=$1 dir=$2
+
+	shift 2
+	git init -q --template= "$@" "$dir"
+	[[ ! -d $dir/.git ]] || dir=$dir/.git
+	mkdir -p "$dir/info"
+	echo "$repo/objects" >"$dir/objects/info/alternates"
+	[[ ! -f $repo/shallow ]] || cp "$repo/shallow" "$dir/"
+}
 
 # host_env: NAME=VALUE lines that say where and of what a measurement was made.
 host_env() {

@@ -53,35 +53,6 @@ quilt_push() {
 	done
 }
 
-# checkpatch PATCH: what checkpatch says, less what it says of moved lines:
-# those that the patch removes elsewhere, with other blanks in front. A commit
-# of the kernel's own history is not known in a tree that has none, and
-# MAINTAINERS covers tools/testing/selftests/mm as a directory. The layout of
-# TRACE_EVENT(), which all trace events have, is not what it likes.
-checkpatch() {
-	(
-		cd "$BUILD/src"
-		# Debian's Python: it has what checkpatch calls spdxcheck with
-		PATH=/usr/bin:/bin scripts/checkpatch.pl --strict --terse --no-summary --quiet \
-			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID "$1" || true
-	) | awk -v patch="$1" '
-		function text(line) { gsub(/^[-+][ \t]+|[ \t]+$/, "", line); return line }
-		BEGIN {
-			while ((getline line < patch) > 0) {
-				lines[++n] = line
-				if (line ~ /^-/)
-					removed[text(line)] = 1
-			}
-		}
-		{
-			split(substr($0, length(patch) + 2), at, ":")
-			line = lines[at[1]]
-			event = (lines[at[1] - 1] line) ~ /^\+TRACE_EVENT\(|\tTP_[A-Za-z_]+\($/
-			if (!event && !(text(line) in removed))
-				print
-		}'
-}
-
 # selftests/ is what the series adds to the kernel tree.
 same_selftests() {
 	local file
@@ -113,8 +84,10 @@ run grep -cE '^\| madvise_tlb_ipis_per_page ' README.md
 ok "the README shows a measurement" is "$out" 1
 run invented README.md
 ok "the README's measurements are those of results/" is "$out" ""
+run ci/cover-letter
+ok "the cover letter's measurements are all in results/" is "$status$err" 0
 for patch in "${patches[@]}"; do
-	run checkpatch "$TOP/patches/$patch"
+	run ci/checkpatch "$BUILD/src" "patches/$patch"
 	ok "checkpatch --strict: $patch" is "$status$out$err" 0
 	run grep -cE '^(From: Reclaim TLB Batching|Signed-off-by: Reclaim TLB Batching)' "patches/$patch"
 	ok "signed off by its author: $patch" is "$out" 2
