@@ -11,7 +11,7 @@ export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check bisect races bench sweep instructions \
+.PHONY: help setup source kernel check bisect races soak bench sweep instructions \
 	report shell clean
 
 help: ## list the targets
@@ -34,6 +34,9 @@ bisect: setup ## build and boot every patch of the series on its own
 
 races: setup ## 10,000 rounds of each race test: ROUNDS= (hours)
 	@ci/kernel && ci/races
+
+soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
+	@ci/kernel && ci/soak
 
 bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
 	@bench/pairs --check && ci/kernel && bench/pairs
