@@ -12,8 +12,8 @@ export REVISION TO SIGNING_KEY
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check bisect races bench sweep instructions \
-	report shell mail refresh clean
+.PHONY: help setup source kernel check bisect races soak bench sweep \
+	instructions report shell mail refresh clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ bisect: setup ## build and boot every patch of the series on its own
 
 races: setup ## 10,000 rounds of each race test: ROUNDS= (hours)
 	@ci/kernel && ci/races
+
+soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
+	@ci/kernel && ci/soak
 
 bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
 	@bench/pairs --check && ci/kernel && bench/pairs

@@ -117,3 +117,13 @@ host_env() {
 	echo "qemu=$(qemu-system-x86_64 --version | head -n1)"
 	echo "tree=$(git -C "$TOP" describe --always --dirty 2>/dev/null || echo unknown)"
 }
+
+# faults_disk FILE MB: QEMU's arguments for the disk of ci/guest.d/reclaim-in, in the
+# new FILE, that writes and discards so much in a second.
+faults_disk() {
+	truncate -s 64M "$1"
+	echo "-object throttle-group,id=slow,x-bps-write=${2}000000" \
+		"-blockdev driver=file,node-name=file,filename=$1,discard=unmap" \
+		"-blockdev driver=throttle,node-name=disk,throttle-group=slow,file=file,discard=unmap" \
+		"-device virtio-blk-pci,drive=disk,serial=faults"
+}

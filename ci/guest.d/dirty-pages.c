@@ -38,7 +38,7 @@
  * written.  In the end all is verified, files also as they are on disk.
  *
  * Exit status: 0 if all contents were right, 1 if not or if anything failed,
- * 128 + N if signal N killed a task.
+ * 128 + N if nothing did, but signal N killed a task.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -421,7 +421,10 @@ static void run_task(void)
 	}
 	/* The other end is closed when all may go on. */
 	close(go[1]);
-	if (write(ready[1], &byte, 1) != 1 || (wait_for_line && read(go[0], &byte, 1)))
+	if (write(ready[1], &byte, 1) != 1)
+		err(1, "pipe");
+	close(ready[1]);
+	if (wait_for_line && read(go[0], &byte, 1))
 		err(1, "pipe");
 	if (spoil)
 		regions[0].at[nr_pages / 2 * PAGE_WORDS] ^= 1;
@@ -462,10 +465,10 @@ static int wait_for_tasks(void)
 	int status, result = 0;
 
 	while (wait(&status) > 0) {
-		if (WIFSIGNALED(status))
-			result = 128 + WTERMSIG(status);
-		else if (!result)
+		if (WIFEXITED(status) && WEXITSTATUS(status))
 			result = WEXITSTATUS(status);
+		else if (WIFSIGNALED(status) && !result)
+			result = 128 + WTERMSIG(status);
 	}
 	return result;
 }

@@ -2,16 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # What holding the locks of many folios could break: reclaim on the patched
-# kernel where swap is full, slow, failing, on a file, or taken away, where
-# memory is of many kinds, and where its owner is killed. ci/guest.d/reclaim-in
-# has the situations and says what must hold in them. A hang ends in the time-out
-# of vm-run, a splat in its status.
+# kernel in each of ci/guest.d/situations; ci/guest.d/reclaim-in says what must hold
+# after them. A hang ends in the time-out of vm-run, a splat in its status.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
 SECONDS_MAX=300	# for one boot
-DISK_MIB=64
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -38,20 +35,18 @@ faults() {
 	ok "no complaint after $*" is "$status" 0
 }
 
-# disk MB: QEMU's arguments for a disk that writes and discards so much in a second.
-disk() {
-	truncate -s "${DISK_MIB}M" disk
-	echo "-object throttle-group,id=slow,x-bps-write=${1}000000" \
-		"-blockdev driver=file,node-name=file,filename=disk,discard=unmap" \
-		"-blockdev driver=throttle,node-name=disk,throttle-group=slow,file=file,discard=unmap" \
-		"-device virtio-blk-pci,drive=disk,serial=faults"
-}
-
 # The checks must be able to fail.
 guest "" dirty-pages -o none -e
 ok "a changed page is noticed" matches "$status $err" "^1 .*task 0: anon page"
 
-faults "$(disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_error zswap swap_off
-faults "" mix damon large kill_owner oom removed_cgroup unfair
-faults "$(disk 10)" legacy
+run "$TOP/ci/guest.d/reclaim-in"
+ok "no situation" matches "$status $err" "^1 .*no situation given"
+run "$TOP/ci/guest.d/reclaim-in" flood
+ok "unknown situation" matches "$status $err" "^1 .*no situation 'flood'"
+
+faults "$(faults_disk disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_error flaky_disk zswap
+faults "" mix damon large kill_owner oom removed_cgroup unfair swap_off cpu_hotplug mglru_switch
+faults "$(faults_disk disk 10)" legacy
+tested=$(sed -n 's/^faults "[^"]*" //p' "$0" | xargs -n 1 | sort)
+ok "every situation is tested" is "$tested" "$(ls "$TOP/ci/guest.d/situations")"
 done_testing

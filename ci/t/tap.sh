@@ -36,4 +36,15 @@ matches() { [[ $1 =~ $2 ]]; }
 not() { ! "$@"; }
 one_line() { [[ $1 && $1 != *$'\n'* ]]; }
 
+# until_true SECONDS COMMAND...: wait until COMMAND succeeds.
+until_true() {
+	local end=$((SECONDS + $1))
+
+	shift
+	until "$@"; do
+		[[ $SECONDS -lt $end ]] || return 1
+		sleep 0.1
+	done
+}
+
 done_testing() { echo "1..$tests"; exit "$failed"; }

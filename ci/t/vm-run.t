@@ -19,17 +19,6 @@ vm() {
 	err=$(<"$tmp/err")
 }
 
-# until_true SECONDS COMMAND...: wait until COMMAND succeeds.
-until_true() {
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		[[ $SECONDS -lt $end ]] || return 1
-		sleep 0.1
-	done
-}
-
 # qemu_runs MARK: a QEMU whose arguments contain MARK does.
 qemu_runs() { pgrep -f "^qemu-system-x86_64 .*$1" >/dev/null; }
 
