@@ -37,7 +37,7 @@
 #define TIMEOUT		120
 
 /* Seconds for what the kernel does later; it sums up counts every two */
-#define PATIENCE	20
+#define PATIENCE	60
 
 /* Pages of the region: two PMDs, where pages have 4 KiB */
 #define NR_PAGES	1024UL

@@ -807,6 +807,12 @@ TEST_F_TIMEOUT(reclaim_large, zapped_partly, timeout())
 	run_large(_metadata, s);
 }
 
+/* The LRU first: MADV_PAGEOUT splits a folio that is not in one piece. */
+static void page_out_moved(struct state *s, int pass)
+{
+	page_out(s, pass + 1);
+}
+
 /*
  * reclaim_folio_unmap(): one folio is mapped at two places, and is not to be
  * written before both are flushed.
@@ -816,6 +822,7 @@ TEST_F_TIMEOUT(reclaim_large, moved_partly, timeout())
 	struct state *s = &self->state;
 
 	s->moves = true;
+	s->page_out = page_out_moved;
 	run_large(_metadata, s);
 }
 
