@@ -111,9 +111,7 @@ struct state {
 	pthread_barrier_t barrier;
 	atomic_bool stop;
 
-	char cgroup[PATH_MAX];
-	int cgroup_fd;		/* its directory */
-	int reclaim_fd;		/* its memory.reclaim, or -1 */
+	struct reclaim_cgroup cgroup;
 	char swap[PATH_MAX];	/* to be on again after the test, if not empty */
 	int swap_flags;
 
@@ -314,27 +312,14 @@ static unsigned long visits(struct state *s)
 
 static void page_out(struct state *s, int round)
 {
-	char request[64];
-
-	if (s->reclaim_fd < 0 || (!s->locks_mm && round % 2)) {
+	if (s->cgroup.reclaim_fd < 0 || (!s->locks_mm && round % 2)) {
 		/* ENOMEM: there was a hole */
 		if (madvise(s->region, NR_PAGES * psize(), MADV_PAGEOUT))
 			must(s, errno == ENOMEM);
 		return;
 	}
 
-	snprintf(request, sizeof(request), "%luK swappiness=max",
-		 NR_PAGES / 4 * psize() / 1024);
-	/* EAGAIN: it was less than that */
-	if (write(s->reclaim_fd, request, strlen(request)) < 0)
-		must(s, errno == EAGAIN);
-}
-
-static long swapped_out(void)
-{
-	long zswap = vm_counter("zswpout");
-
-	return vm_counter("pswpout") + (zswap > 0 ? zswap : 0);
+	must(s, reclaim_cgroup(&s->cgroup, NR_PAGES / 4 * psize(), "max"));
 }
 
 /* The test, once the state says what it is about. */
@@ -346,7 +331,7 @@ static void run(struct __test_metadata *_metadata, struct state *s)
 	unsigned long done = 0, caught = 0;
 
 	ASSERT_GT(enough, 0);
-	if (s->locks_mm && s->reclaim_fd < 0)
+	if (s->locks_mm && s->cgroup.reclaim_fd < 0)
 		SKIP(return, "needs root and memory cgroups (v2)");
 	if (!s->nr_workers)
 		s->nr_workers = s->nr_cpus - 1;
@@ -386,55 +371,6 @@ static void run(struct __test_metadata *_metadata, struct state *s)
 		SKIP(return, "caught too few pages in the batch");
 }
 
-static bool write_text(int dir, const char *name, const char *text)
-{
-	ssize_t len = strlen(text);
-	bool ok;
-	int fd;
-
-	fd = openat(dir, name, O_WRONLY);
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, len) == len;
-	close(fd);
-	return ok;
-}
-
-/*
- * Makes a cgroup with memory.reclaim, and enters the cgroup "leaf" below it.
- * Without one, s->reclaim_fd is -1.
- */
-static void enter_cgroup(struct state *s)
-{
-	char line[PATH_MAX], root[PATH_MAX - 64] = "";
-	FILE *file;
-
-	s->reclaim_fd = -1;
-	file = fopen("/proc/self/mounts", "r");
-	if (!file)
-		return;
-	while (!*root && fgets(line, sizeof(line), file))
-		if (sscanf(line, "%*s %4000s cgroup2 ", root) != 1 ||
-		    !strstr(line, " cgroup2 "))
-			*root = '\0';
-	fclose(file);
-	if (!*root)
-		return;
-
-	snprintf(s->cgroup, sizeof(s->cgroup), "%s/reclaim_states.%d", root,
-		 getpid());
-	if (mkdir(s->cgroup, 0755)) {
-		*s->cgroup = '\0';
-		return;
-	}
-	s->cgroup_fd = open(s->cgroup, O_RDONLY | O_DIRECTORY);
-	if (!write_text(s->cgroup_fd, "cgroup.subtree_control", "+memory") ||
-	    mkdirat(s->cgroup_fd, "leaf", 0755) ||
-	    !write_text(s->cgroup_fd, "leaf/cgroup.procs", "0"))
-		return;
-	s->reclaim_fd = openat(s->cgroup_fd, "memory.reclaim", O_WRONLY);
-}
-
 FIXTURE(reclaim_states)
 {
 	struct state state;
@@ -444,18 +380,14 @@ FIXTURE_SETUP(reclaim_states)
 {
 	struct state *s = &self->state;
 	size_t size = NR_PAGES * psize();
-	cpu_set_t set;
 
 	if (!have_swap())
 		SKIP(return, "needs swap");
-	ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
-	for (int cpu = 0; cpu < CPU_SETSIZE && s->nr_cpus < MAX_CPUS; cpu++)
-		if (CPU_ISSET(cpu, &set))
-			s->cpus[s->nr_cpus++] = cpu;
+	s->nr_cpus = take_cpus(s->cpus, MAX_CPUS);
 	if (s->nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
 	pin_to_cpu(s->cpus[0]);
-	enter_cgroup(s);
+	enter_cgroup(&s->cgroup, "reclaim_states");
 
 	ASSERT_EQ(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
 	s->region = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
@@ -474,19 +406,12 @@ FIXTURE_SETUP(reclaim_states)
 
 FIXTURE_TEARDOWN_PARENT(reclaim_states)
 {
-	static const char * const below[] = { "/gone", "/leaf", "" };
 	struct state *s = &self->state;
-	char path[PATH_MAX + 8];
 
 	if (*s->swap && swapon(s->swap, s->swap_flags))
 		EXPECT_EQ(errno, EBUSY);
-	if (!*s->cgroup)
-		return;
-	for (unsigned int i = 0; i < ARRAY_SIZE(below); i++) {
-		snprintf(path, sizeof(path), "%s%s", s->cgroup, below[i]);
-		if (rmdir(path))
-			EXPECT_EQ(errno, ENOENT);
-	}
+	EXPECT_TRUE(remove_cgroup_child(&s->cgroup, "/gone"));
+	EXPECT_TRUE(remove_cgroup(&s->cgroup));
 }
 
 /*
@@ -1198,19 +1123,19 @@ TEST_F_TIMEOUT(reclaim_states, swapped_off, TIMEOUT)
 }
 
 /* Removes the cgroup, or makes one and has all pages charged to it. */
-static ssize_t remove_cgroup(struct worker *w, size_t i)
+static ssize_t remove_memcg(struct worker *w, size_t i)
 {
 	struct state *s = w->state;
 
-	if (!unlinkat(s->cgroup_fd, "gone", AT_REMOVEDIR))
+	if (!unlinkat(s->cgroup.dir, "gone", AT_REMOVEDIR))
 		return i;
-	must(s, !mkdirat(s->cgroup_fd, "gone", 0755));
-	must(s, write_text(s->cgroup_fd, "gone/cgroup.procs", "0"));
+	must(s, !mkdirat(s->cgroup.dir, "gone", 0755));
+	must(s, write_text(s->cgroup.dir, "gone/cgroup.procs", "0"));
 	for (size_t k = 0; k < NR_PAGES; k++) {
 		zap_page(w, k);
 		fill(s, k);
 	}
-	must(s, write_text(s->cgroup_fd, "leaf/cgroup.procs", "0"));
+	must(s, write_text(s->cgroup.dir, "leaf/cgroup.procs", "0"));
 	return -1;
 }
 
@@ -1219,10 +1144,10 @@ TEST_F_TIMEOUT(reclaim_states, memcg_removed, TIMEOUT)
 {
 	struct state *s = &self->state;
 
-	if (s->reclaim_fd < 0)
+	if (s->cgroup.reclaim_fd < 0)
 		SKIP(return, "needs root and memory cgroups (v2)");
 	s->nr_workers = 1;
-	s->operation = remove_cgroup;
+	s->operation = remove_memcg;
 	s->slow = true;
 	run(_metadata, s);
 }

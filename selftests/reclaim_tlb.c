@@ -570,6 +570,48 @@ FIXTURE_TEARDOWN_PARENT(reclaim_race)
 		set_watermarks(self->state.scale);
 }
 
+static void new_anon_pages(struct state *s)
+{
+	madvise(s->region, s->nr_pages * psize(), MADV_DONTNEED);
+	for (int i = 0; i < s->driver->nr_pages; i++)
+		fill_page(s->region + i * psize(), i);
+}
+
+/*
+ * As anon_flushes_are_batched, for passes over what the LRU hands over: fewer
+ * pages at first, and 32 or so then.
+ */
+TEST_F_TIMEOUT(reclaim_race, flushes_are_batched, TIMEOUT)
+{
+	struct state *s = &self->state;
+	struct driver driver = *s->driver;
+	long swapped, flushes;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	flushes = vm_counter("nr_tlb_remote_flush");
+	if (flushes < 0)
+		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
+
+	driver.nr_pages = REGION_PAGES;
+	s->driver = &driver;
+	s->uffd = -1;
+	new_anon_pages(s);
+	ASSERT_TRUE(start_workers(s, spin));
+	swapped = swapped_out();
+	flushes = vm_counter("nr_tlb_remote_flush");
+	for (int try = 0; try < RACE_TRIES; try++)
+		s->driver->reclaim(s);
+	flushes = vm_counter("nr_tlb_remote_flush") - flushes;
+	swapped = swapped_out() - swapped;
+	stop_workers(s);
+
+	ksft_print_msg("%ld flushes for %ld pages\n", flushes, swapped);
+	if (swapped < REGION_PAGES / 4)
+		SKIP(return, "swap took too few pages");
+	EXPECT_LE(flushes, swapped / 4);
+}
+
 /* The other side of race() */
 static void *race_thread(void *arg)
 {
@@ -753,13 +795,6 @@ TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
 	if (!s->errors && caught < s->rounds)
 		SKIP(return, "caught reclaim too rarely");
 	EXPECT_EQ(s->errors, 0);
-}
-
-static void new_anon_pages(struct state *s)
-{
-	madvise(s->region, s->nr_pages * psize(), MADV_DONTNEED);
-	for (int i = 0; i < s->driver->nr_pages; i++)
-		fill_page(s->region + i * psize(), i);
 }
 
 static bool write_around_move(struct state *s)

@@ -49,19 +49,24 @@ ipis() {
 
 # kswapd is caught in the act too rarely to be asked for here: see ci/races.
 drivers=(-f reclaim_tlb -v madvise -v memcg)
-tlb=(reclaim_tlb.anon_flushes_are_batched reclaim_tlb.anon_writes_survive)
+batched=(reclaim_tlb.anon_flushes_are_batched reclaim_race.{madvise,memcg}.flushes_are_batched)
 file=(reclaim_race.{madvise,memcg}.file_writes_survive)
 move=(reclaim_race.{madvise,memcg}.moved_page_is_not_written)
 
 guest patched 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
 ok "patched: selftests pass" is "$status" 0
-for name in "${tlb[@]}" "${file[@]}" "${move[@]}"; do
+for name in "${batched[@]}" reclaim_tlb.anon_writes_survive "${file[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
 guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
-for name in "${tlb[0]}" "${file[@]}"; do
+for name in "${batched[@]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
+name=reclaim_race.kswapd.flushes_are_batched
+guest patched 2 /reclaim_tlb -r "$name"
+ok "patched: $name" selftest ok "$name"
+guest base 2 /reclaim_tlb -r "$name"
+ok "base: not $name" selftest "not ok" "$name"
 
 # The published order, which unlocks first, leaves the window open.
 run "$TOP/ci/kernel" unlock-first-31

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What reclaim says that it has done
+ *
+ * A folio that enters reclaim leaves it once, as reclaimed, activated or kept,
+ * whatever was done to it in between: locked twice, split, put on a list again.
+ * So the counts add up: of pages scanned, reclaimed, activated, written to swap
+ * and read from it, of swap in use, and of what is left in the end.
+ *
+ * A child in a memory cgroup of its own has a region of dirty pages.  The
+ * parent, which is not in that cgroup, reclaims them, has the child read them
+ * again, and then exit.  There is nobody else in the cgroup and nothing else
+ * happens in it, so that all of its counts are exact, on any kernel.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "vm_util.h"
+#include "reclaim_util.h"
+
+/* Seconds after which a test has failed: a hang, not slowness */
+#define TIMEOUT		120
+
+/* Seconds for what the kernel does later; it sums up counts every two */
+#define PATIENCE	60
+
+/* Pages of the region: two PMDs, where pages have 4 KiB */
+#define NR_PAGES	1024UL
+
+#define INSTANCES	"/sys/kernel/tracing/instances"
+
+/* What the region is made of */
+struct memory {
+	bool shmem;
+	unsigned int kib;	/* size of the folios; 0: of a page */
+};
+
+/* The trace events of the parent: sums over passes of reclaim, in pages */
+struct trace {
+	char path[128];		/* of the instance, or empty */
+	unsigned long scanned;
+	unsigned long reclaimed;
+	unsigned long activated;
+};
+
+/* What must be as before */
+struct system {
+	unsigned long free_swap;
+	long mlocked;
+	long unevictable;
+};
+
+struct state {
+	struct memory memory;
+	char *region;
+	struct reclaim_cgroup cgroup;
+	struct setting settings[2];
+	struct trace trace;
+	struct system before;
+	pid_t child;
+	int commands[2];	/* pipes: to the child, and its answers */
+	int answers[2];
+};
+
+static size_t region_size(void)
+{
+	return NR_PAGES * psize();
+}
+
+static long counter_of_file(struct state *s, const char *file, const char *name)
+{
+	char path[PATH_MAX + 32], line[256], fmt[64];
+	long value = -1;
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "%s/%s", s->cgroup.path, file);
+	snprintf(fmt, sizeof(fmt), *name ? "%s %%ld" : "%%ld", name);
+	stat = fopen(path, "r");
+	if (!stat)
+		return -1;
+	while (value < 0 && fgets(line, sizeof(line), stat))
+		if (sscanf(line, fmt, &value) != 1)
+			value = -1;
+	fclose(stat);
+	return value;
+}
+
+/* Of memory.stat; 0 if the kernel does not have it, as without zswap */
+static long counter(struct state *s, const char *name)
+{
+	long value = counter_of_file(s, "memory.stat", name);
+
+	return value < 0 ? 0 : value;
+}
+
+static long pages_in_swap(struct state *s)
+{
+	return counter_of_file(s, "memory.swap.current", "") / psize();
+}
+
+static long written(struct state *s)
+{
+	return counter(s, "pswpout") + counter(s, "zswpout") +
+	       counter(s, "swpout_zero");
+}
+
+static long read_back(struct state *s)
+{
+	return counter(s, "pswpin") + counter(s, "zswpin") +
+	       counter(s, "swpin_zero");
+}
+
+/* For counts that are summed up late: if they never fit, they are wrong. */
+#define EXPECT_SOON(condition) do {					\
+	int tries = PATIENCE * 20;					\
+									\
+	while (!(condition) && --tries)					\
+		usleep(50000);						\
+	EXPECT_NE(tries, 0)						\
+		TH_LOG("never: %s", #condition);			\
+} while (0)
+
+static struct system system_counts(void)
+{
+	struct sysinfo info;
+
+	write_text(AT_FDCWD, "/proc/sys/vm/stat_refresh", "1");
+	sysinfo(&info);
+	return (struct system) {
+		.free_swap = info.freeswap,
+		.mlocked = vm_counter("nr_mlock"),
+		.unevictable = vm_counter("nr_unevictable"),
+	};
+}
+
+static bool is_filled(char *region)
+{
+	const unsigned int *words = (void *)region;
+
+	for (size_t i = 0; i < NR_PAGES; i++)
+		for (size_t k = 0; k < psize() / sizeof(*words); k++)
+			if (*words++ != i + 1 + k)
+				return false;
+	return true;
+}
+
+/* Has the region in memory, checks it when it is told to, then exits. */
+static void child(struct state *s)
+{
+	char command, ok = 1;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!write_text(s->cgroup.dir, "leaf/cgroup.procs", "0"))
+		_exit(1);
+	for (size_t i = 0; i < NR_PAGES; i++)
+		fill_page(s->region + i * psize(), i + 1);
+	while (write(s->answers[1], &ok, 1) == 1 &&
+	       read(s->commands[0], &command, 1) == 1 && command)
+		ok = is_filled(s->region);
+	_exit(0);
+}
+
+static bool child_is_ready(struct state *s)
+{
+	char ok = 0;
+
+	return read(s->answers[0], &ok, 1) == 1 && ok;
+}
+
+static bool child_reads_back(struct state *s)
+{
+	return write(s->commands[1], "r", 1) == 1 && child_is_ready(s);
+}
+
+static bool child_exits(struct state *s)
+{
+	int status;
+
+	return write(s->commands[1], "", 1) == 1 &&
+	       waitpid(s->child, &status, 0) == s->child && !status;
+}
+
+static char *map_region(struct state *s)
+{
+	size_t size = region_size();
+	char *at = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+			MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	at += -(unsigned long)at % size;
+	if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_FIXED |
+		 (s->memory.shmem ? MAP_SHARED : MAP_PRIVATE), -1, 0) != at)
+		return NULL;
+	madvise(at, size, s->memory.kib ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	return at;
+}
+
+FIXTURE(reclaim_counts)
+{
+	struct state state;
+};
+
+FIXTURE_VARIANT(reclaim_counts)
+{
+	struct memory memory;
+};
+
+FIXTURE_VARIANT_ADD(reclaim_counts, anon)
+{
+	.memory = { .kib = 0 },
+};
+
+FIXTURE_VARIANT_ADD(reclaim_counts, anon_64k)
+{
+	.memory = { .kib = 64 },
+};
+
+FIXTURE_VARIANT_ADD(reclaim_counts, anon_pmd)
+{
+	.memory = { .kib = PMD },
+};
+
+FIXTURE_VARIANT_ADD(reclaim_counts, shmem)
+{
+	.memory = { .shmem = true },
+};
+
+FIXTURE_VARIANT_ADD(reclaim_counts, shmem_pmd)
+{
+	.memory = { .shmem = true, .kib = PMD },
+};
+
+FIXTURE_SETUP(reclaim_counts)
+{
+	struct state *s = &self->state;
+	pid_t pid;
+	int cpu;
+
+	s->memory = variant->memory;
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	if (!s->memory.shmem && s->memory.kib == PMD &&
+	    read_pmd_pagesize() > region_size() / 2)
+		SKIP(return, "needs THP of half the region at most");
+	make_cgroup(&s->cgroup, "reclaim_counts");
+	if (s->cgroup.reclaim_fd < 0)
+		SKIP(return, "needs root and memory cgroups (v2)");
+	if (s->memory.kib &&
+	    !want_folios(s->settings, s->memory.kib, s->memory.shmem))
+		SKIP(return, "needs THP of that size");
+	/* one CPU: no page is in the LRU batch of another */
+	ASSERT_EQ(take_cpus(&cpu, 1), 1);
+	pin_to_cpu(cpu);
+
+	s->region = map_region(s);
+	ASSERT_NE(s->region, NULL);
+	ASSERT_EQ(pipe(s->commands), 0);
+	ASSERT_EQ(pipe(s->answers), 0);
+	s->before = system_counts();
+	pid = fork();
+	if (!pid)
+		child(s);
+	ASSERT_GT(pid, 0);
+	s->child = pid;
+	ASSERT_TRUE(child_is_ready(s));
+}
+
+FIXTURE_TEARDOWN_PARENT(reclaim_counts)
+{
+	struct state *s = &self->state;
+
+	EXPECT_TRUE(remove_cgroup(&s->cgroup));
+	EXPECT_TRUE(restore_setting(&s->settings[1]));
+	EXPECT_TRUE(restore_setting(&s->settings[0]));
+	if (*s->trace.path)
+		EXPECT_EQ(rmdir(s->trace.path), 0);
+}
+
+/*
+ * The child reads what was swapped out, as much as NR, once each, and it is
+ * what it was.  Then it exits, and nothing is left.
+ */
+static void finish(struct __test_metadata *_metadata, struct state *s, long nr)
+{
+	struct system now;
+
+	/* each page that was reclaimed left its shadow, and is missed once */
+	EXPECT_TRUE(child_reads_back(s));
+	EXPECT_SOON(read_back(s) == nr);
+	EXPECT_SOON(counter(s, "workingset_refault_anon") == nr);
+	EXPECT_LE(counter(s, "workingset_activate_anon"), nr);
+
+	/* a folio that is not put back on an LRU is not freed, either */
+	EXPECT_TRUE(child_exits(s));
+	munmap(s->region, region_size());
+	EXPECT_SOON(counter(s, "anon") == 0);
+	EXPECT_SOON(counter(s, "shmem") == 0);
+	EXPECT_SOON(counter(s, "swapcached") == 0);
+	EXPECT_SOON(counter(s, "active_anon") + counter(s, "inactive_anon") == 0);
+	EXPECT_SOON(pages_in_swap(s) == 0);
+	EXPECT_SOON(system_counts().free_swap == s->before.free_swap);
+	EXPECT_SOON(vm_counter("nr_isolated_anon") == 0);
+	EXPECT_SOON(vm_counter("nr_isolated_file") == 0);
+	EXPECT_SOON(vm_counter("nr_writeback") == 0);
+	now = system_counts();
+	EXPECT_EQ(now.mlocked, s->before.mlocked);
+	EXPECT_EQ(now.unevictable, s->before.unevictable);
+}
+
+/*
+ * reclaim_folio_finish(), pass->nr_reclaimed: each dirty page of the LRU is
+ * written once and counted once when it is freed, after that.
+ */
+TEST_F_TIMEOUT(reclaim_counts, memcg, TIMEOUT)
+{
+	struct state *s = &self->state;
+	long swapped;
+
+	/* until there is no more, for what was under I/O is freed later */
+	while (reclaim_cgroup(&s->cgroup, region_size() / 4, "max") &&
+	       errno != EAGAIN)
+		errno = 0;
+	swapped = pages_in_swap(s);
+
+	ksft_print_msg("%ld pages swapped out\n", swapped);
+	if (swapped < (long)NR_PAGES / 2)
+		SKIP(return, "swap took too few pages");
+	EXPECT_SOON(written(s) == swapped);
+	EXPECT_SOON(counter(s, "pgsteal_proactive") == swapped);
+	EXPECT_GE(counter(s, "pgscan_proactive"), swapped);
+	EXPECT_LE(counter(s, "pgactivate"),
+		  counter(s, "pgscan_proactive") - swapped);
+	finish(_metadata, s, swapped);
+}
+
+static bool write_trace(struct trace *trace, const char *name, const char *text)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", trace->path, name);
+	return write_text(AT_FDCWD, path, text);
+}
+
+/* Traces the reclaim that this process does by MADV_PAGEOUT. */
+static bool start_trace(struct trace *trace)
+{
+	char pid[16];
+
+	snprintf(trace->path, sizeof(trace->path), INSTANCES "/reclaim_counts.%d",
+		 getpid());
+	if (mkdir(trace->path, 0755)) {
+		*trace->path = '\0';
+		return false;
+	}
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return write_trace(trace, "set_event_pid", pid) &&
+	       write_trace(trace, "events/vmscan/mm_vmscan_reclaim_pages/enable",
+			   "1");
+}
+
+static unsigned long field(const char *line, const char *name)
+{
+	const char *at = strstr(line, name);
+
+	return at ? strtoul(at + strlen(name), NULL, 10) : 0;
+}
+
+static bool read_trace(struct trace *trace)
+{
+	char path[256], line[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/trace", trace->path);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (!strstr(line, "mm_vmscan_reclaim_pages: "))
+			continue;
+		trace->scanned += field(line, " nr_scanned=");
+		trace->reclaimed += field(line, " nr_reclaimed=");
+		trace->activated += field(line, " nr_activate_anon=") +
+				    field(line, " nr_activate_file=");
+	}
+	fclose(file);
+	return true;
+}
+
+static bool page_out(struct state *s)
+{
+	struct iovec region = { s->region, region_size() };
+	int pidfd = syscall(__NR_pidfd_open, s->child, 0);
+	ssize_t done;
+
+	done = syscall(__NR_process_madvise, pidfd, &region, 1, MADV_PAGEOUT, 0);
+	close(pidfd);
+	return done == (ssize_t)region.iov_len;
+}
+
+/* MADV_PAGEOUT, and what must hold for it, whether there is swap or not */
+static void trace_page_out(struct __test_metadata *_metadata, struct state *s)
+{
+	struct trace *trace = &s->trace;
+	long kept, swapped;
+
+	if (!start_trace(trace))
+		SKIP(return, "needs tracefs");
+	ASSERT_TRUE(page_out(s));
+	ASSERT_TRUE(read_trace(trace));
+	swapped = pages_in_swap(s);
+
+	ksft_print_msg("%lu pages scanned, %lu reclaimed, %lu activated, %ld in swap\n",
+		       trace->scanned, trace->reclaimed, trace->activated,
+		       swapped);
+	if (swapped < (long)NR_PAGES / 4)
+		SKIP(return, "swap took too few pages");
+
+	/* each once, also if its folio was split and it passed again */
+	EXPECT_EQ(trace->scanned, NR_PAGES);
+	EXPECT_SOON(written(s) == swapped);
+	EXPECT_SOON(counter(s, "pgactivate") == (long)trace->activated);
+	/* no swap: activated; kept only if it is written and I/O is not over */
+	kept = NR_PAGES - trace->reclaimed - trace->activated;
+	EXPECT_EQ(trace->reclaimed + kept, swapped);
+	EXPECT_SOON(counter(s, "swapcached") / psize() == kept);
+	finish(_metadata, s, trace->reclaimed);
+}
+
+/*
+ * reclaim_folio_unmap(), reclaim_folio_finish(): a page is scanned, and
+ * reclaimed, activated or kept, once in a pass.
+ */
+TEST_F_TIMEOUT(reclaim_counts, madvise, TIMEOUT)
+{
+	trace_page_out(_metadata, &self->state);
+}
+
+/*
+ * reclaim_folio_unmap(), and for shmem pageout(): scanned as a large folio,
+ * split because there is no swap for it, and scanned again as parts; or
+ * activated for lack of swap, and not counted as reclaimed.
+ */
+TEST_F_TIMEOUT(reclaim_counts, madvise_with_little_swap, TIMEOUT)
+{
+	struct state *s = &self->state;
+	char limit[32];
+
+	snprintf(limit, sizeof(limit), "%zu", region_size() / 4 * 3);
+	ASSERT_TRUE(write_text(s->cgroup.dir, "memory.swap.max", limit));
+	trace_page_out(_metadata, s);
+}
+
+TEST_HARNESS_MAIN
