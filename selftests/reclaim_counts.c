@@ -82,35 +82,25 @@ static size_t region_size(void)
 	return NR_PAGES * psize();
 }
 
-static long counter_of_file(struct state *s, const char *file, const char *name)
+static long cgroup_counter(struct state *s, const char *file, const char *name)
 {
-	char path[PATH_MAX + 32], line[256], fmt[64];
-	long value = -1;
-	FILE *stat;
+	char path[PATH_MAX + 32];
 
 	snprintf(path, sizeof(path), "%s/%s", s->cgroup.path, file);
-	snprintf(fmt, sizeof(fmt), *name ? "%s %%ld" : "%%ld", name);
-	stat = fopen(path, "r");
-	if (!stat)
-		return -1;
-	while (value < 0 && fgets(line, sizeof(line), stat))
-		if (sscanf(line, fmt, &value) != 1)
-			value = -1;
-	fclose(stat);
-	return value;
+	return counter_of_file(path, name);
 }
 
 /* Of memory.stat; 0 if the kernel does not have it, as without zswap */
 static long counter(struct state *s, const char *name)
 {
-	long value = counter_of_file(s, "memory.stat", name);
+	long value = cgroup_counter(s, "memory.stat", name);
 
 	return value < 0 ? 0 : value;
 }
 
 static long pages_in_swap(struct state *s)
 {
-	return counter_of_file(s, "memory.swap.current", "") / psize();
+	return cgroup_counter(s, "memory.swap.current", "") / psize();
 }
 
 static long written(struct state *s)

@@ -135,18 +135,6 @@ struct state {
 	bool (*verify)(struct state *s);
 };
 
-/* Reports the first error, and counts them all. */
-#define error(s, fmt, ...) do {						\
-	if (!atomic_fetch_add(&(s)->errors, 1))				\
-		ksft_print_msg("first error: " fmt "\n", ##__VA_ARGS__);\
-} while (0)
-
-/* For system calls that must not fail. */
-#define must(s, condition) do {						\
-	if (!(condition))						\
-		error(s, "%s: %s", #condition, strerror(errno));	\
-} while (0)
-
 static size_t page_offset(struct state *s, size_t i)
 {
 	size_t odd_half = s->distance ? i / (s->folio_pages / 2) % 2 : 0;

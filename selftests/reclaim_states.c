@@ -153,18 +153,6 @@ static size_t random_page(struct worker *w)
 	return i;
 }
 
-/* Reports the first error, and counts them all. */
-#define error(s, fmt, ...) do {						\
-	if (!atomic_fetch_add(&(s)->errors, 1))				\
-		ksft_print_msg("first error: " fmt "\n", ##__VA_ARGS__);\
-} while (0)
-
-/* For system calls that must not fail. */
-#define must(s, condition) do {						\
-	if (!(condition))						\
-		error(s, "%s: %s", #condition, strerror(errno));	\
-} while (0)
-
 /*
  * The first word of the contents CONTENTS of page I that is not what it must
  * be, -1 if there is none.  The end of a page belongs to scribble().

@@ -7,20 +7,33 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* The counter NAME of /proc/vmstat, -1 if there is none. */
-static inline long vm_counter(const char *name)
+/* Reports the first error, and counts them all, in S->errors. */
+#define error(s, fmt, ...) do {						\
+	if (!atomic_fetch_add(&(s)->errors, 1))				\
+		ksft_print_msg("first error: " fmt "\n", ##__VA_ARGS__);\
+} while (0)
+
+/* For system calls that must not fail. */
+#define must(s, condition) do {						\
+	if (!(condition))						\
+		error(s, "%s: %s", #condition, strerror(errno));	\
+} while (0)
+
+/* The counter NAME of a file, or with "" its only number; -1: has none. */
+static inline long counter_of_file(const char *path, const char *name)
 {
 	char line[256], fmt[64];
 	long value = -1;
 	FILE *file;
 
-	snprintf(fmt, sizeof(fmt), "%s %%ld", name);
-	file = fopen("/proc/vmstat", "r");
+	snprintf(fmt, sizeof(fmt), *name ? "%s %%ld" : "%%ld", name);
+	file = fopen(path, "r");
 	if (!file)
 		return -1;
 	while (value < 0 && fgets(line, sizeof(line), file))
@@ -28,6 +41,11 @@ static inline long vm_counter(const char *name)
 			value = -1;
 	fclose(file);
 	return value;
+}
+
+static inline long vm_counter(const char *name)
+{
+	return counter_of_file("/proc/vmstat", name);
 }
 
 static inline long swapped_out(void)
