@@ -65,6 +65,6 @@ faults "$(faults_disk disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_er
 faults "" mix damon large kill_owner oom removed_cgroup unfair swap_off cpu_hotplug mglru_switch
 faults "$(faults_disk disk 10)" legacy
 faults "$(slow_node)" demotion
-tested=$(sed -n 's/^faults "[^"]*" //p' "$0" | xargs -n 1 | sort)
+tested=$(sed -n 's/^faults "[^"]*" //p' "$TOP/ci/t/faults.t" | xargs -n 1 | sort)
 ok "every situation is tested" is "$tested" "$(ls "$TOP/ci/guest.d/situations")"
 done_testing
