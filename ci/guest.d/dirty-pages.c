@@ -28,6 +28,8 @@
  *			are paged out (0)
  *	-n		page out at nice 19 on the first CPU, next to two busy
  *			threads of nice 0; the threads of -f run on the second
+ *	-m		take memory from the first NUMA node alone; reclaim may
+ *			still move it to another
  *	-w		before the last verify print "ready" and wait for a line
  *			from standard input
  *	-e		change one page before the last verify: it must fail
@@ -44,6 +46,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -495,11 +498,20 @@ static void add_region(const char *name)
 	regions[nr_regions++].kind = kind;
 }
 
+/* For this process, and those that it starts */
+static void bind_to_first_node(void)
+{
+	unsigned long nodes = 1;
+
+	if (syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 8 * sizeof(nodes)))
+		err(1, "set_mempolicy");
+}
+
 static void parse(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nwe")) != -1) {
+	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwe")) != -1) {
 		switch (opt) {
 		case 't': nr_tasks = number(optarg, 64); break;
 		case 'k': add_region(optarg); break;
@@ -512,6 +524,7 @@ static void parse(int argc, char **argv)
 		case 'o': how = optarg; break;
 		case 'f': nr_faulters = number(optarg, THREADS_MAX); break;
 		case 'n': unfair = true; break;
+		case 'm': bind_to_first_node(); break;
 		case 'w': wait_for_line = true; break;
 		case 'e': spoil = true; break;
 		default: exit(2);
