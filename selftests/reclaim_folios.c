@@ -57,8 +57,13 @@
 /* Pages of the region: two PMDs, where pages have 4 KiB */
 #define NR_PAGES	1024UL
 
-/* Visits of the workers, all taken together, after each of these */
-#define VISITS		NR_PAGES
+/*
+ * Visits of the workers, all taken together, while that is done, and after it.
+ * There is an end to them: reclaim cannot have what is always in use, but goes
+ * on and on trying.
+ */
+#define VISITS_DURING	(2 * NR_PAGES)
+#define VISITS_AFTER	NR_PAGES
 
 /* Bytes of each page that the workers count in, a word each */
 #define COUNTERS	(MAX_WORKERS * sizeof(unsigned long))
@@ -120,6 +125,7 @@ struct state {
 	pthread_t threads[MAX_WORKERS];
 	pid_t pids[MAX_WORKERS];
 	atomic_int ready;
+	atomic_ulong visits_wanted;	/* of each, since the test began */
 	atomic_bool stop;
 
 	struct reclaim_cgroup cgroup;
@@ -243,6 +249,11 @@ static char *map_file(struct state *s)
 	return at;
 }
 
+static bool has_visited(struct worker *w)
+{
+	return atomic_load(&w->visits) >= atomic_load(&w->state->visits_wanted);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
@@ -252,6 +263,10 @@ static void *work(void *arg)
 	w->region = s->processes ? map_file(s) : s->region;
 	atomic_fetch_add(&s->ready, 1);
 	while (!atomic_load(&s->stop)) {
+		if (has_visited(w)) {
+			usleep(100);
+			continue;
+		}
 		if (!sigsetjmp(beyond_end, 0))
 			s->visit(w);
 		atomic_fetch_add(&w->visits, 1);
@@ -319,13 +334,16 @@ static unsigned long operations(struct state *s)
 	return done;
 }
 
-/* Brings pages back. */
+static void want_visits(struct state *s, unsigned long nr)
+{
+	atomic_fetch_add(&s->visits_wanted, nr / s->nr_workers);
+}
+
 static void wait_for_visits(struct state *s)
 {
-	unsigned long before = visits(s);
-
-	while (visits(s) < before + VISITS)
-		usleep(1000);
+	for (int nr = 0; nr < s->nr_workers; nr++)
+		while (!has_visited(&s->workers[nr]))
+			usleep(1000);
 }
 
 static void madvise_pageout(struct state *s, size_t first, size_t nr)
@@ -538,7 +556,9 @@ static void run_round(struct __test_metadata *_metadata, struct state *s)
 	ASSERT_TRUE(new_memory(s));
 	ASSERT_TRUE(start_workers(s));
 	for (int pass = 0; pass < PASSES; pass++) {
+		want_visits(s, VISITS_DURING);
 		s->page_out(s, pass);
+		want_visits(s, VISITS_AFTER);	/* bring pages back */
 		wait_for_visits(s);
 	}
 	stop_workers(s);

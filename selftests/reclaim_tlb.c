@@ -114,7 +114,11 @@ struct state;
  * the race, the longer the TLB entry of that page may be stale.  MADV_PAGEOUT
  * takes all pages in one pass.  Other reclaim begins with passes over one page,
  * two, four, and so on: the page of the race is to be at the start of one over
- * 20 to 30 pages.  More mappings of those after it make that pass last.
+ * 20 to 30 pages.
+ *
+ * For each page of a file, reclaim looks at all mappings of the file until it has
+ * found those that have the page.  Others make a pass last longer than a disk
+ * needs to write a page.
  */
 struct driver {
 	const char *(*setup)(struct state *s);	/* NULL, or why it cannot */
@@ -122,8 +126,11 @@ struct driver {
 	int rounds;		/* by default */
 	int nr_pages;
 	int race_page;
-	int nr_mappings;	/* of the pages behind race_page, but one */
+	int nr_mappings;	/* of the file, that have no pages */
+	bool all_dirty;		/* pages of the file: else the one of the race */
 };
+
+enum writeback { NOT_WANTED, WANTED, DONE, FAILED };
 
 /* A thread of a test that runs one on each CPU but the first */
 struct worker {
@@ -148,6 +155,7 @@ struct state {
 	int rounds;
 	char *page;		/* at race_page of the region */
 	int file_fd;
+	atomic_int writeback;	/* of it: enum writeback */
 	int uffd;		/* 0 if the pages are of a file */
 	char *move_to;
 	char cgroup[64];
@@ -516,6 +524,8 @@ FIXTURE_VARIANT_ADD(reclaim_race, madvise)
 		.reclaim = reclaim_by_madvise,
 		.rounds = RACE_ROUNDS,
 		.nr_pages = 512,
+		.nr_mappings = 200,
+		.all_dirty = true,
 	},
 };
 
@@ -527,7 +537,7 @@ FIXTURE_VARIANT_ADD(reclaim_race, memcg)
 		.rounds = RACE_ROUNDS,
 		.nr_pages = 96,
 		.race_page = 24,
-		.nr_mappings = 400,
+		.nr_mappings = 2000,
 	},
 };
 
@@ -539,7 +549,7 @@ FIXTURE_VARIANT_ADD(reclaim_race, kswapd)
 		.rounds = RACE_ROUNDS / 10,
 		.nr_pages = 96,
 		.race_page = 40,
-		.nr_mappings = 400,
+		.nr_mappings = 2000,
 	},
 };
 
@@ -550,7 +560,7 @@ FIXTURE_SETUP(reclaim_race)
 
 	s->driver = &variant->driver;
 	s->rounds = rounds_wanted(s->driver->rounds);
-	reason = init_state(s, 16 * REGION_PAGES);
+	reason = init_state(s, REGION_PAGES);
 	if (!reason)
 		reason = s->driver->setup(s);
 	if (reason)
@@ -694,34 +704,63 @@ static void drop_file_pages(struct state *s)
 }
 
 /*
- * Brings the pages in, in order.  MADV_PAGEOUT is to find all of them dirty;
+ * Brings new pages in, in order.  MADV_PAGEOUT is to find all of them dirty;
  * elsewhere that would make reclaim wait for the flusher.
  */
 static void new_file_pages(struct state *s)
 {
 	const struct driver *d = s->driver;
-	size_t nr_behind = d->nr_pages - d->race_page - 1;
 
-	drop_file_pages(s);
+	must(s, !ftruncate(s->file_fd, 0));
+	must(s, !ftruncate(s->file_fd, d->nr_pages * psize()));
 	for (int i = 0; i < d->nr_pages; i++) {
 		char *page = s->region + i * psize();
 
-		if (page == s->page || !d->nr_mappings)
+		if (page == s->page || d->all_dirty)
 			write_word(page + sizeof(long), ++s->value);
 		else
 			FORCE_READ(*page);
 	}
-	force_read_pages(s->region + d->nr_pages * psize(),
-			 d->nr_mappings * nr_behind, psize());
+}
+
+static bool write_back(struct state *s)
+{
+	return !sync_file_range(s->file_fd, s->page - s->region, psize(),
+				SYNC_FILE_RANGE_WAIT_BEFORE |
+				SYNC_FILE_RANGE_WRITE |
+				SYNC_FILE_RANGE_WAIT_AFTER);
+}
+
+/*
+ * Has the page written back by a thread that may sleep.  One that sleeps itself,
+ * as it must for a disk, may find that its CPU has no stale TLB entry left: x86
+ * looks for missed flushes when a thread comes back to a CPU.
+ */
+static bool have_written_back(struct state *s)
+{
+	if (s->nr_cpus < 3)
+		return write_back(s);
+	atomic_store(&s->writeback, WANTED);
+	while (atomic_load(&s->writeback) == WANTED)
+		;
+	return atomic_load(&s->writeback) == DONE;
+}
+
+static void *writeback_thread(void *arg)
+{
+	struct state *s = arg;
+
+	pin_to_cpu(s->cpus[2]);
+	while (!atomic_load(&s->stop))
+		if (atomic_load(&s->writeback) == WANTED)
+			atomic_store(&s->writeback,
+				     write_back(s) ? DONE : FAILED);
+	return NULL;
 }
 
 static bool write_around_writeback(struct state *s)
 {
-	if (!write_until(s, false) ||
-	    sync_file_range(s->file_fd, s->page - s->region, psize(),
-			    SYNC_FILE_RANGE_WAIT_BEFORE |
-			    SYNC_FILE_RANGE_WRITE |
-			    SYNC_FILE_RANGE_WAIT_AFTER))
+	if (!write_until(s, false) || !have_written_back(s))
 		return false;
 	write_word(s->page, ++s->value);
 	return true;
@@ -740,23 +779,25 @@ static bool file_has_last_write(struct state *s)
 	return read_word(s->page) == s->value;
 }
 
-/* Maps the file to the region, and what is behind s->page again and again. */
+/*
+ * Maps the file to the region, after the mappings that are to have no pages.
+ * Of those that begin at the same page of a file, the oldest comes first.
+ */
 static bool map_file(struct state *s)
 {
 	const struct driver *d = s->driver;
-	size_t behind = (d->race_page + 1) * psize();
 	size_t size = d->nr_pages * psize();
-	char *at = s->region;
+	char *at = map_anon(d->nr_mappings * size);
 
-	if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		 s->file_fd, 0) != at)
+	if (!at)
 		return false;
-	at += size;
-	size -= behind;
 	for (int i = 0; i < d->nr_mappings; i++, at += size)
 		if (mmap(at, size, PROT_READ, MAP_SHARED | MAP_FIXED,
-			 s->file_fd, behind) != at)
+			 s->file_fd, 0) != at)
 			return false;
+	if (mmap(s->region, size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, s->file_fd, 0) != s->region)
+		return false;
 	return !madvise(s->region, s->nr_pages * psize(), MADV_RANDOM);
 }
 
@@ -769,7 +810,6 @@ TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
 	struct state *s = &self->state;
 	char name[] = "./reclaim_tlb.XXXXXX";
 	struct statfs fs;
-	char *page;
 	int caught;
 
 	s->file_fd = mkstemp(name);
@@ -780,16 +820,17 @@ TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
 	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
 		SKIP(return, "the working directory is on a file system without writeback");
 
-	/* small folios: written page by page, and no read-ahead */
+	/* small folios: no read-ahead */
 	posix_fadvise(s->file_fd, 0, 0, POSIX_FADV_RANDOM);
-	page = calloc(1, psize());
-	for (int i = 0; i < s->driver->nr_pages; i++)
-		ASSERT_EQ(write(s->file_fd, page, psize()), psize());
-	free(page);
 	ASSERT_TRUE(map_file(s));
+	if (s->nr_cpus > 2)
+		ASSERT_EQ(pthread_create(&s->threads[2], NULL,
+					 writeback_thread, s), 0);
 
 	caught = race(s, write_around_writeback, new_file_pages,
 		      file_has_last_write);
+	if (s->nr_cpus > 2)
+		pthread_join(s->threads[2], NULL);
 	ksft_print_msg("%ld of %d last writes lost\n", s->errors, caught);
 	close(s->file_fd);
 	if (!s->errors && caught < s->rounds)
