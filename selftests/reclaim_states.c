@@ -61,6 +61,7 @@
 
 /* Pages of the region: two PMDs, where pages have 4 KiB */
 #define NR_PAGES	1024UL
+#define PMD_PAGES	(NR_PAGES / 2)
 
 /* Visits of the other threads to their pages, all taken together, in between */
 #define VISITS		(NR_PAGES / 2)
@@ -70,12 +71,15 @@
 
 #define NO_PAGE		NR_PAGES
 
+#define HWPOISON	"/sys/kernel/debug/hwpoison/"
+
 /* What its owner knows of a page */
 struct page {
 	unsigned int seed;	/* of fill_page(), or 0: filled with zeroes */
 	bool may_be_zero;	/* the kernel may have taken it away */
 	bool written;		/* since the operation on it */
 	bool locked;		/* by mlock() */
+	unsigned long pfn;	/* where it was last, for poison_frame() */
 };
 
 struct state;
@@ -93,6 +97,7 @@ struct worker {
 	char *buffer;		/* a page */
 	unsigned long poisoned[1024];	/* page frame numbers */
 	unsigned int nr_poisoned;
+	unsigned long nr_read;		/* pages, after they were poisoned */
 };
 
 /* Shared with the parent, which has to clean up. */
@@ -124,6 +129,7 @@ struct state {
 	unsigned int every;	/* do it to every n-th page in the batch */
 	bool slow;		/* it takes as long as reclaim needs for a batch */
 	bool locks_mm;		/* it takes mmap_lock for writing */
+	bool by_frame;		/* it wants to know page frame numbers */
 	int fd;			/* userfaultfd, or the file that is mapped */
 
 	/* of protect_page() */
@@ -255,6 +261,8 @@ static void visit(struct worker *w)
 		check(s, i);
 	if (roll(w, 2))
 		fill(s, i);
+	if (s->by_frame)
+		s->pages[i].pfn = pagemap_get_pfn(s->pagemap_fd, address(s, i));
 }
 
 static void *work(void *arg)
@@ -802,6 +810,46 @@ static void ignore(int signal)
 {
 }
 
+static void note_poisoned(struct worker *w, unsigned long pfn)
+{
+	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
+		w->poisoned[w->nr_poisoned++] = pfn;
+}
+
+/* Page I can be read, and then is as it must be. */
+static bool read_poisoned(struct worker *w, size_t i)
+{
+	struct state *s = w->state;
+
+	if (write(w->pipe[1], address(s, i), psize()) != psize()) {
+		must(s, errno == EFAULT);
+		return false;
+	}
+	must(s, read(w->pipe[0], w->buffer, psize()) == psize());
+	check_contents(s, i, w->buffer);
+	return true;
+}
+
+static const char *init_poisoning(struct state *s)
+{
+	const struct sigaction action = { .sa_handler = ignore };
+
+	if (geteuid())
+		return "needs root, to poison pages";
+	if (access(HWPOISON "unpoison-pfn", W_OK))
+		return "needs CONFIG_HWPOISON_INJECT and debugfs";
+	must(s, !sigaction(SIGBUS, &action, NULL));
+	s->nr_workers = 1;
+	return NULL;
+}
+
+/* What reclaim still had hold of stays lost, as with a real failure. */
+static void unpoison(struct worker *w)
+{
+	while (w->nr_poisoned)
+		unpoison_memory(w->poisoned[--w->nr_poisoned]);
+}
+
 static ssize_t poison_page(struct worker *w, size_t i)
 {
 	struct state *s = w->state;
@@ -814,15 +862,9 @@ static ssize_t poison_page(struct worker *w, size_t i)
 	if (madvise(page, psize(), MADV_HWPOISON))
 		must(s, errno == EBUSY || errno == EHWPOISON);
 	/* the page frame is lost, but there may be a copy of it in swap */
-	if (write(w->pipe[1], page, psize()) == psize()) {
-		must(s, read(w->pipe[0], w->buffer, psize()) == psize());
-		check_contents(s, i, w->buffer);
-	} else {
-		must(s, errno == EFAULT);
-	}
+	read_poisoned(w, i);
 	zap_page(w, i);
-	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
-		w->poisoned[w->nr_poisoned++] = pfn;
+	note_poisoned(w, pfn);
 	return i;
 }
 
@@ -833,22 +875,59 @@ static ssize_t poison_page(struct worker *w, size_t i)
  */
 TEST_F_TIMEOUT(reclaim_states, poisoned, TIMEOUT)
 {
-	const struct sigaction action = { .sa_handler = ignore };
 	struct state *s = &self->state;
-	struct worker *w = &s->workers[0];
+	const char *reason = init_poisoning(s);
 
-	if (geteuid())
-		SKIP(return, "needs root, to poison pages");
-	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
-		SKIP(return, "needs CONFIG_HWPOISON_INJECT and debugfs");
-	ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
-	s->nr_workers = 1;
+	if (reason)
+		SKIP(return, "%s", reason);
 	s->operation = poison_page;
 	s->every = 16;
 	run(_metadata, s);
-	/* what reclaim still had hold of stays lost, as with a real failure */
-	while (w->nr_poisoned)
-		unpoison_memory(w->poisoned[--w->nr_poisoned]);
+	unpoison(&s->workers[0]);
+}
+
+/* Of a page that will wait for a while, as pages behind it are still mapped. */
+static ssize_t poison_frame(struct worker *w, size_t i)
+{
+	unsigned long pfn = w->state->pages[i].pfn;
+	struct state *s = w->state;
+	size_t behind = i + 64;
+	char text[32];
+
+	if (!pfn || pfn == -1UL || i / PMD_PAGES != behind / PMD_PAGES ||
+	    !pagemap_bit(s, behind, PM_PRESENT))
+		return -1;
+	snprintf(text, sizeof(text), "%#lx", pfn);
+	/* EBUSY: it is marked only, for reclaim has isolated it */
+	if (!write_text(AT_FDCWD, HWPOISON "corrupt-pfn", text))
+		must(s, errno == EBUSY);
+	w->nr_read += read_poisoned(w, i);
+	zap_page(w, i);
+	note_poisoned(w, pfn);
+	return i;
+}
+
+/*
+ * Unmapped: memory_failure() does no more than mark the page, which is isolated.
+ * Reclaim must not read it, to write it out: folio_contain_hwpoisoned_page().
+ * Unless it was poisoned too late, it cannot be read any more then.
+ */
+TEST_F_TIMEOUT(reclaim_states, poisoned_unmapped, TIMEOUT)
+{
+	struct state *s = &self->state;
+	const char *reason = init_poisoning(s);
+	struct worker *w = &s->workers[0];
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	s->cgroup.reclaim_fd = -1;	/* the order of pages must be known */
+	s->operation = poison_frame;
+	s->by_frame = true;
+	run(_metadata, s);
+	ksft_print_msg("%lu of %lu poisoned pages could be read\n", w->nr_read,
+		       w->done);
+	EXPECT_LE(w->nr_read, w->done / 2);
+	unpoison(w);
 }
 
 static ssize_t write_protect_page(struct worker *w, size_t i)

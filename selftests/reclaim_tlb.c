@@ -308,7 +308,8 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_flushes_are_batched, TIMEOUT)
 
 /*
  * Counts in a word of its own in each page, and remembers each count.  The
- * pages come in random order: reclaim keeps those that it sees in use.
+ * pages come in random order: reclaim keeps those that it sees in use.  Every
+ * other is the first of a PMD, and so the first that is written out.
  */
 static void *count_in_pages(void *arg)
 {
@@ -327,9 +328,11 @@ static void *count_in_pages(void *arg)
 
 	while (!atomic_load(&s->stop)) {
 		size_t i = rand_r(&seed) % s->nr_pages;
-		char *word = s->region + i * psize() +
-			     worker->nr * sizeof(*expected);
+		char *word;
 
+		if (rand_r(&seed) % 2)
+			i -= i % 512;
+		word = s->region + i * psize() + worker->nr * sizeof(*expected);
 		if (read_word(word) != expected[i])
 			worker->errors++;
 		write_word(word, ++expected[i]);
@@ -629,6 +632,23 @@ static void *race_thread(void *arg)
 }
 
 /*
+ * A CPU that goes idle forgets what was flushed meanwhile.  While the racer
+ * waits for a folio lock, this keeps its address space there, and so its TLB.
+ */
+static void *stay_active(void *arg)
+{
+	const struct sched_param param = { 0 };
+	struct state *s = arg;
+
+	pin_to_cpu(s->cpus[1]);
+	if (sched_setscheduler(0, SCHED_IDLE, &param))
+		return NULL;
+	while (!atomic_load(&s->stop))
+		;
+	return NULL;
+}
+
+/*
  * Runs RACER on another CPU, round by round: it writes to the page until
  * reclaim has taken the PTE away, and then does what the test is about while
  * reclaim is busy with other pages.  It returns whether it caught reclaim in
@@ -644,7 +664,8 @@ static int race(struct state *s, bool (*racer)(struct state *),
 
 	s->racer = racer;
 	pthread_barrier_init(&s->barrier, NULL, 2);
-	if (pthread_create(&s->threads[1], NULL, race_thread, s))
+	if (pthread_create(&s->threads[1], NULL, race_thread, s) ||
+	    pthread_create(&s->threads[2], NULL, stay_active, s))
 		return 0;
 
 	for (int try = 0; caught < s->rounds && try < RACE_TRIES * s->rounds;
@@ -668,6 +689,7 @@ static int race(struct state *s, bool (*racer)(struct state *),
 	atomic_store(&s->stop, true);
 	pthread_barrier_wait(&s->barrier);
 	pthread_join(s->threads[1], NULL);
+	pthread_join(s->threads[2], NULL);
 	return caught;
 }
 
