@@ -163,6 +163,7 @@ struct state {
 	atomic_bool finished;	/* and all else that the racer does is done */
 	atomic_bool reclaimed;	/* reclaim is over */
 	bool caught;		/* the page was seen without a PTE */
+	bool lost;		/* a write to it is not there any more */
 	long errors;
 };
 
@@ -308,8 +309,7 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_flushes_are_batched, TIMEOUT)
 
 /*
  * Counts in a word of its own in each page, and remembers each count.  The
- * pages come in random order: reclaim keeps those that it sees in use.  Every
- * other is the first of a PMD, and so the first that is written out.
+ * pages come in random order: reclaim keeps those that it sees in use.
  */
 static void *count_in_pages(void *arg)
 {
@@ -328,11 +328,9 @@ static void *count_in_pages(void *arg)
 
 	while (!atomic_load(&s->stop)) {
 		size_t i = rand_r(&seed) % s->nr_pages;
-		char *word;
+		char *word = s->region + i * psize() +
+			     worker->nr * sizeof(*expected);
 
-		if (rand_r(&seed) % 2)
-			i -= i % 512;
-		word = s->region + i * psize() + worker->nr * sizeof(*expected);
 		if (read_word(word) != expected[i])
 			worker->errors++;
 		write_word(word, ++expected[i]);
@@ -814,6 +812,43 @@ TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
 		      file_has_last_write);
 	ksft_print_msg("%ld of %d last writes lost\n", s->errors, caught);
 	close(s->file_fd);
+	if (!s->errors && caught < s->rounds)
+		SKIP(return, "caught reclaim too rarely");
+	EXPECT_EQ(s->errors, 0);
+}
+
+/* Without sleeping, as long as the TLB has the page. */
+static bool write_during_pageout(struct state *s)
+{
+	s->lost = false;
+	if (!write_until(s, true))
+		return false;
+	while (!atomic_load(&s->reclaimed)) {
+		s->lost |= read_word(s->page) != s->value;
+		write_word(s->page, ++s->value);
+	}
+	return true;
+}
+
+static bool no_write_is_lost(struct state *s)
+{
+	return !s->lost && read_word(s->page) == s->value;
+}
+
+/*
+ * A page must not be written out while a CPU still writes to it, and be it the
+ * first of many: with MADV_PAGEOUT it is.
+ */
+TEST_F_TIMEOUT(reclaim_race, last_writes_survive, race_timeout())
+{
+	struct state *s = &self->state;
+	int caught;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	s->uffd = -1;
+	caught = race(s, write_during_pageout, new_anon_pages, no_write_is_lost);
+	ksft_print_msg("%ld of %d pages lost a write\n", s->errors, caught);
 	if (!s->errors && caught < s->rounds)
 		SKIP(return, "caught reclaim too rarely");
 	EXPECT_EQ(s->errors, 0);

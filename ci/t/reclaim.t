@@ -51,11 +51,12 @@ ipis() {
 drivers=(-f reclaim_tlb -v madvise -v memcg)
 batched=(reclaim_tlb.anon_flushes_are_batched reclaim_race.{madvise,memcg}.flushes_are_batched)
 file=(reclaim_race.{madvise,memcg}.file_writes_survive)
+last=(reclaim_race.{madvise,memcg}.last_writes_survive)
 move=(reclaim_race.{madvise,memcg}.moved_page_is_not_written)
 
 guest patched 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
 ok "patched: selftests pass" is "$status" 0
-for name in "${batched[@]}" reclaim_tlb.anon_writes_survive "${file[@]}" "${move[@]}"; do
+for name in "${batched[@]}" reclaim_tlb.anon_writes_survive "${file[@]}" "${last[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
 guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
