@@ -61,7 +61,6 @@
 
 /* Pages of the region: two PMDs, where pages have 4 KiB */
 #define NR_PAGES	1024UL
-#define PMD_PAGES	(NR_PAGES / 2)
 
 /* Visits of the other threads to their pages, all taken together, in between */
 #define VISITS		(NR_PAGES / 2)
@@ -71,15 +70,12 @@
 
 #define NO_PAGE		NR_PAGES
 
-#define HWPOISON	"/sys/kernel/debug/hwpoison/"
-
 /* What its owner knows of a page */
 struct page {
 	unsigned int seed;	/* of fill_page(), or 0: filled with zeroes */
 	bool may_be_zero;	/* the kernel may have taken it away */
 	bool written;		/* since the operation on it */
 	bool locked;		/* by mlock() */
-	unsigned long pfn;	/* where it was last, for poison_frame() */
 };
 
 struct state;
@@ -129,7 +125,6 @@ struct state {
 	unsigned int every;	/* do it to every n-th page in the batch */
 	bool slow;		/* it takes as long as reclaim needs for a batch */
 	bool locks_mm;		/* it takes mmap_lock for writing */
-	bool by_frame;		/* it wants to know page frame numbers */
 	int fd;			/* userfaultfd, or the file that is mapped */
 
 	/* of protect_page() */
@@ -261,8 +256,6 @@ static void visit(struct worker *w)
 		check(s, i);
 	if (roll(w, 2))
 		fill(s, i);
-	if (s->by_frame)
-		s->pages[i].pfn = pagemap_get_pfn(s->pagemap_fd, address(s, i));
 }
 
 static void *work(void *arg)
@@ -836,7 +829,7 @@ static const char *init_poisoning(struct state *s)
 
 	if (geteuid())
 		return "needs root, to poison pages";
-	if (access(HWPOISON "unpoison-pfn", W_OK))
+	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
 		return "needs CONFIG_HWPOISON_INJECT and debugfs";
 	must(s, !sigaction(SIGBUS, &action, NULL));
 	s->nr_workers = 1;
@@ -884,50 +877,6 @@ TEST_F_TIMEOUT(reclaim_states, poisoned, TIMEOUT)
 	s->every = 16;
 	run(_metadata, s);
 	unpoison(&s->workers[0]);
-}
-
-/* Of a page that will wait for a while, as pages behind it are still mapped. */
-static ssize_t poison_frame(struct worker *w, size_t i)
-{
-	unsigned long pfn = w->state->pages[i].pfn;
-	struct state *s = w->state;
-	size_t behind = i + 64;
-	char text[32];
-
-	if (!pfn || pfn == -1UL || i / PMD_PAGES != behind / PMD_PAGES ||
-	    !pagemap_bit(s, behind, PM_PRESENT))
-		return -1;
-	snprintf(text, sizeof(text), "%#lx", pfn);
-	/* EBUSY: it is marked only, for reclaim has isolated it */
-	if (!write_text(AT_FDCWD, HWPOISON "corrupt-pfn", text))
-		must(s, errno == EBUSY);
-	w->nr_read += read_poisoned(w, i);
-	zap_page(w, i);
-	note_poisoned(w, pfn);
-	return i;
-}
-
-/*
- * Unmapped: memory_failure() does no more than mark the page, which is isolated.
- * Reclaim must not read it, to write it out: folio_contain_hwpoisoned_page().
- * Unless it was poisoned too late, it cannot be read any more then.
- */
-TEST_F_TIMEOUT(reclaim_states, poisoned_unmapped, TIMEOUT)
-{
-	struct state *s = &self->state;
-	const char *reason = init_poisoning(s);
-	struct worker *w = &s->workers[0];
-
-	if (reason)
-		SKIP(return, "%s", reason);
-	s->cgroup.reclaim_fd = -1;	/* the order of pages must be known */
-	s->operation = poison_frame;
-	s->by_frame = true;
-	run(_metadata, s);
-	ksft_print_msg("%lu of %lu poisoned pages could be read\n", w->nr_read,
-		       w->done);
-	EXPECT_LE(w->nr_read, w->done / 2);
-	unpoison(w);
 }
 
 static ssize_t write_protect_page(struct worker *w, size_t i)
@@ -1060,6 +1009,52 @@ TEST_F_TIMEOUT(reclaim_states, shmem_hole_punched, TIMEOUT)
 	ASSERT_TRUE(map_file(s));
 	s->operation = punch_hole;
 	run(_metadata, s);
+}
+
+static ssize_t poison_file_page(struct worker *w, size_t i)
+{
+	struct state *s = w->state;
+	char *page = address(s, i);
+	off_t offset = i * psize();
+	unsigned long pfn;
+
+	check(s, i);
+	pfn = pagemap_get_pfn(s->pagemap_fd, page);
+	/* EBUSY: the page is only marked, for reclaim has isolated it */
+	if (madvise(page, psize(), MADV_HWPOISON))
+		must(s, errno == EBUSY || errno == EHWPOISON);
+	must(s, !madvise(page, psize(), MADV_DONTNEED));
+	check_others(w);
+	if (pread(s->fd, w->buffer, psize(), offset) == psize())
+		w->nr_read++;
+	else
+		must(s, errno == EIO);
+	note_poisoned(w, pfn);
+	return punch_hole(w, i);
+}
+
+/*
+ * Flushed: the folio is faulted in again, only marked by memory_failure(), which
+ * reclaim has isolated it from, and not mapped any more when it is locked again.
+ * Reclaim must not read it to write it out: folio_contain_hwpoisoned_page().
+ * What comes back from swap could be read, what stays in the file cannot.
+ */
+TEST_F_TIMEOUT(reclaim_states, shmem_poisoned, TIMEOUT)
+{
+	struct state *s = &self->state;
+	const char *reason = init_poisoning(s);
+	struct worker *w = &s->workers[0];
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	ASSERT_TRUE(map_file(s));
+	s->operation = poison_file_page;
+	s->every = 4;
+	run(_metadata, s);
+	ksft_print_msg("%lu of %lu poisoned pages could be read\n", w->nr_read,
+		       w->done);
+	EXPECT_EQ(w->nr_read, 0);
+	unpoison(w);
 }
 
 /* Truncates to page I, one of the last, and extends the file again. */
