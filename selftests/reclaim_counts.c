@@ -158,6 +158,7 @@ static void *stay_active(void *cpu)
 	pin_to_cpu(*(int *)cpu);
 	for (;;)
 		;
+	return NULL;
 }
 
 /* Has the region in memory, checks it when it is told to, then exits. */
