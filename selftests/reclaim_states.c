@@ -93,7 +93,6 @@ struct worker {
 	char *buffer;		/* a page */
 	unsigned long poisoned[1024];	/* page frame numbers */
 	unsigned int nr_poisoned;
-	unsigned long nr_read;		/* pages, after they were poisoned */
 };
 
 /* Shared with the parent, which has to clean up. */
@@ -803,46 +802,6 @@ static void ignore(int signal)
 {
 }
 
-static void note_poisoned(struct worker *w, unsigned long pfn)
-{
-	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
-		w->poisoned[w->nr_poisoned++] = pfn;
-}
-
-/* Page I can be read, and then is as it must be. */
-static bool read_poisoned(struct worker *w, size_t i)
-{
-	struct state *s = w->state;
-
-	if (write(w->pipe[1], address(s, i), psize()) != psize()) {
-		must(s, errno == EFAULT);
-		return false;
-	}
-	must(s, read(w->pipe[0], w->buffer, psize()) == psize());
-	check_contents(s, i, w->buffer);
-	return true;
-}
-
-static const char *init_poisoning(struct state *s)
-{
-	const struct sigaction action = { .sa_handler = ignore };
-
-	if (geteuid())
-		return "needs root, to poison pages";
-	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
-		return "needs CONFIG_HWPOISON_INJECT and debugfs";
-	must(s, !sigaction(SIGBUS, &action, NULL));
-	s->nr_workers = 1;
-	return NULL;
-}
-
-/* What reclaim still had hold of stays lost, as with a real failure. */
-static void unpoison(struct worker *w)
-{
-	while (w->nr_poisoned)
-		unpoison_memory(w->poisoned[--w->nr_poisoned]);
-}
-
 static ssize_t poison_page(struct worker *w, size_t i)
 {
 	struct state *s = w->state;
@@ -855,9 +814,15 @@ static ssize_t poison_page(struct worker *w, size_t i)
 	if (madvise(page, psize(), MADV_HWPOISON))
 		must(s, errno == EBUSY || errno == EHWPOISON);
 	/* the page frame is lost, but there may be a copy of it in swap */
-	read_poisoned(w, i);
+	if (write(w->pipe[1], page, psize()) == psize()) {
+		must(s, read(w->pipe[0], w->buffer, psize()) == psize());
+		check_contents(s, i, w->buffer);
+	} else {
+		must(s, errno == EFAULT);
+	}
 	zap_page(w, i);
-	note_poisoned(w, pfn);
+	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
+		w->poisoned[w->nr_poisoned++] = pfn;
 	return i;
 }
 
@@ -868,15 +833,22 @@ static ssize_t poison_page(struct worker *w, size_t i)
  */
 TEST_F_TIMEOUT(reclaim_states, poisoned, TIMEOUT)
 {
+	const struct sigaction action = { .sa_handler = ignore };
 	struct state *s = &self->state;
-	const char *reason = init_poisoning(s);
+	struct worker *w = &s->workers[0];
 
-	if (reason)
-		SKIP(return, "%s", reason);
+	if (geteuid())
+		SKIP(return, "needs root, to poison pages");
+	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
+		SKIP(return, "needs CONFIG_HWPOISON_INJECT and debugfs");
+	ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
+	s->nr_workers = 1;
 	s->operation = poison_page;
 	s->every = 16;
 	run(_metadata, s);
-	unpoison(&s->workers[0]);
+	/* what reclaim still had hold of stays lost, as with a real failure */
+	while (w->nr_poisoned)
+		unpoison_memory(w->poisoned[--w->nr_poisoned]);
 }
 
 static ssize_t write_protect_page(struct worker *w, size_t i)
@@ -1009,52 +981,6 @@ TEST_F_TIMEOUT(reclaim_states, shmem_hole_punched, TIMEOUT)
 	ASSERT_TRUE(map_file(s));
 	s->operation = punch_hole;
 	run(_metadata, s);
-}
-
-static ssize_t poison_file_page(struct worker *w, size_t i)
-{
-	struct state *s = w->state;
-	char *page = address(s, i);
-	off_t offset = i * psize();
-	unsigned long pfn;
-
-	check(s, i);
-	pfn = pagemap_get_pfn(s->pagemap_fd, page);
-	/* EBUSY: the page is only marked, for reclaim has isolated it */
-	if (madvise(page, psize(), MADV_HWPOISON))
-		must(s, errno == EBUSY || errno == EHWPOISON);
-	must(s, !madvise(page, psize(), MADV_DONTNEED));
-	check_others(w);
-	if (pread(s->fd, w->buffer, psize(), offset) == psize())
-		w->nr_read++;
-	else
-		must(s, errno == EIO);
-	note_poisoned(w, pfn);
-	return punch_hole(w, i);
-}
-
-/*
- * Flushed: the folio is faulted in again, only marked by memory_failure(), which
- * reclaim has isolated it from, and not mapped any more when it is locked again.
- * Reclaim must not read it to write it out: folio_contain_hwpoisoned_page().
- * What comes back from swap could be read, what stays in the file cannot.
- */
-TEST_F_TIMEOUT(reclaim_states, shmem_poisoned, TIMEOUT)
-{
-	struct state *s = &self->state;
-	const char *reason = init_poisoning(s);
-	struct worker *w = &s->workers[0];
-
-	if (reason)
-		SKIP(return, "%s", reason);
-	ASSERT_TRUE(map_file(s));
-	s->operation = poison_file_page;
-	s->every = 4;
-	run(_metadata, s);
-	ksft_print_msg("%lu of %lu poisoned pages could be read\n", w->nr_read,
-		       w->done);
-	EXPECT_EQ(w->nr_read, 0);
-	unpoison(w);
 }
 
 /* Truncates to page I, one of the last, and extends the file again. */
