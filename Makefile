@@ -12,7 +12,7 @@ export REVISION TO SIGNING_KEY
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check bisect races soak bench sweep \
+.PHONY: help setup source kernel check bisect races soak mutants bench sweep \
 	instructions report shell mail refresh clean
 
 help: ## list the targets
@@ -38,6 +38,9 @@ races: setup ## 10,000 rounds of each race test: ROUNDS= (hours)
 
 soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
 	@ci/kernel && ci/soak
+
+mutants: setup ## break the series in many ways: the tests must notice (an hour)
+	@ci/mutants
 
 bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
 	@bench/pairs --check && ci/kernel && bench/pairs

@@ -94,6 +94,16 @@ series_patches() {
 	awk -v dir="$dir/patches/" '{ sub(/#.*/, "") } NF { print dir $1 }' "$SERIES"
 }
 
+# variant_patch NAME: the path of the patch that makes the kernel NAME of the patched
+# one, a variant of bench/variants or a mutant of selftests/mutants; "" if there is none.
+variant_patch() {
+	local file
+
+	for file in "$TOP"/{bench/variants,selftests/mutants}/"$1.patch"; do
+		[[ ! -f $file ]] || echo "$file"
+	done
+}
+
 # borrow REPOSITORY DIR [ARG...]: git init ARG... DIR, which finds the objects of
 # the REPOSITORY (its git directory) too, and knows nothing else of it.
 borrow() {
@@ -126,4 +136,22 @@ faults_disk() {
 		"-blockdev driver=file,node-name=file,filename=$1,discard=unmap" \
 		"-blockdev driver=throttle,node-name=disk,throttle-group=slow,file=file,discard=unmap" \
 		"-device virtio-blk-pci,drive=disk,serial=faults"
+}
+
+# slow_node: QEMU's arguments for a second node, of 128 MiB out of 512, without CPUs
+# and with a tenth of the speed, by which the kernel ranks it; for the situation
+# demotion.
+slow_node() {
+	local node latency bandwidth
+
+	echo "-machine hmat=on" \
+		"-object memory-backend-ram,id=fast,size=384M -numa node,memdev=fast,cpus=0-1" \
+		"-object memory-backend-ram,id=slow,size=128M -numa node,memdev=slow,initiator=0"
+	while read -r node latency bandwidth; do
+		echo "-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-latency,latency=$latency" \
+			"-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-bandwidth,bandwidth=$bandwidth"
+	done <<-'EOF_NODES'
+	0 10 10000M
+	1 100 1000M
+	EOF_NODES
 }

@@ -7,7 +7,8 @@
  * So the counts add up: of pages scanned, reclaimed, activated, written to swap
  * and read from it, of swap in use, and of what is left in the end.
  *
- * A child in a memory cgroup of its own has a region of dirty pages.  The
+ * A child in a memory cgroup of its own has a region of dirty pages, and is
+ * active on a second CPU, so that there is a TLB to be flushed for them.  The
  * parent, which is not in that cgroup, reclaims them, has the child read them
  * again, and then exit.  There is nobody else in the cgroup and nothing else
  * happens in it, so that all of its counts are exact, on any kernel.
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +74,8 @@ struct state {
 	struct setting settings[2];
 	struct trace trace;
 	struct system before;
+	int cpus[2];
+	int nr_cpus;
 	pid_t child;
 	int commands[2];	/* pipes: to the child, and its answers */
 	int answers[2];
@@ -149,12 +153,25 @@ static bool is_filled(char *region)
 	return true;
 }
 
+static void *stay_active(void *cpu)
+{
+	pin_to_cpu(*(int *)cpu);
+	for (;;)
+		;
+	return NULL;
+}
+
 /* Has the region in memory, checks it when it is told to, then exits. */
 static void child(struct state *s)
 {
 	char command, ok = 1;
+	pthread_t thread;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* in no cgroup yet: its stack is not to be counted */
+	if (s->nr_cpus > 1 &&
+	    pthread_create(&thread, NULL, stay_active, &s->cpus[1]))
+		_exit(1);
 	if (!write_text(s->cgroup.dir, "leaf/cgroup.procs", "0"))
 		_exit(1);
 	for (size_t i = 0; i < NR_PAGES; i++)
@@ -240,7 +257,6 @@ FIXTURE_SETUP(reclaim_counts)
 {
 	struct state *s = &self->state;
 	pid_t pid;
-	int cpu;
 
 	s->memory = variant->memory;
 	if (!have_swap())
@@ -255,8 +271,9 @@ FIXTURE_SETUP(reclaim_counts)
 	    !want_folios(s->settings, s->memory.kib, s->memory.shmem))
 		SKIP(return, "needs THP of that size");
 	/* one CPU: no page is in the LRU batch of another */
-	ASSERT_EQ(take_cpus(&cpu, 1), 1);
-	pin_to_cpu(cpu);
+	s->nr_cpus = take_cpus(s->cpus, ARRAY_SIZE(s->cpus));
+	ASSERT_GE(s->nr_cpus, 1);
+	pin_to_cpu(s->cpus[0]);
 
 	s->region = map_region(s);
 	ASSERT_NE(s->region, NULL);

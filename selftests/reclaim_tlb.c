@@ -171,6 +171,7 @@ struct state {
 	atomic_bool finished;	/* and all else that the racer does is done */
 	atomic_bool reclaimed;	/* reclaim is over */
 	bool caught;		/* the page was seen without a PTE */
+	bool lost;		/* a write to it is not there any more */
 	long errors;
 };
 
@@ -639,6 +640,23 @@ static void *race_thread(void *arg)
 }
 
 /*
+ * A CPU that goes idle forgets what was flushed meanwhile.  While the racer
+ * waits for a folio lock, this keeps its address space there, and so its TLB.
+ */
+static void *stay_active(void *arg)
+{
+	const struct sched_param param = { 0 };
+	struct state *s = arg;
+
+	pin_to_cpu(s->cpus[1]);
+	if (sched_setscheduler(0, SCHED_IDLE, &param))
+		return NULL;
+	while (!atomic_load(&s->stop))
+		;
+	return NULL;
+}
+
+/*
  * Runs RACER on another CPU, round by round: it writes to the page until
  * reclaim has taken the PTE away, and then does what the test is about while
  * reclaim is busy with other pages.  It returns whether it caught reclaim in
@@ -654,7 +672,8 @@ static int race(struct state *s, bool (*racer)(struct state *),
 
 	s->racer = racer;
 	pthread_barrier_init(&s->barrier, NULL, 2);
-	if (pthread_create(&s->threads[1], NULL, race_thread, s))
+	if (pthread_create(&s->threads[1], NULL, race_thread, s) ||
+	    pthread_create(&s->threads[2], NULL, stay_active, s))
 		return 0;
 
 	for (int try = 0; caught < s->rounds && try < RACE_TRIES * s->rounds;
@@ -678,6 +697,7 @@ static int race(struct state *s, bool (*racer)(struct state *),
 	atomic_store(&s->stop, true);
 	pthread_barrier_wait(&s->barrier);
 	pthread_join(s->threads[1], NULL);
+	pthread_join(s->threads[2], NULL);
 	return caught;
 }
 
@@ -824,15 +844,52 @@ TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
 	posix_fadvise(s->file_fd, 0, 0, POSIX_FADV_RANDOM);
 	ASSERT_TRUE(map_file(s));
 	if (s->nr_cpus > 2)
-		ASSERT_EQ(pthread_create(&s->threads[2], NULL,
+		ASSERT_EQ(pthread_create(&s->threads[3], NULL,
 					 writeback_thread, s), 0);
 
 	caught = race(s, write_around_writeback, new_file_pages,
 		      file_has_last_write);
 	if (s->nr_cpus > 2)
-		pthread_join(s->threads[2], NULL);
+		pthread_join(s->threads[3], NULL);
 	ksft_print_msg("%ld of %d last writes lost\n", s->errors, caught);
 	close(s->file_fd);
+	if (!s->errors && caught < s->rounds)
+		SKIP(return, "caught reclaim too rarely");
+	EXPECT_EQ(s->errors, 0);
+}
+
+/* Without sleeping, as long as the TLB has the page. */
+static bool write_during_pageout(struct state *s)
+{
+	s->lost = false;
+	if (!write_until(s, true))
+		return false;
+	while (!atomic_load(&s->reclaimed)) {
+		s->lost |= read_word(s->page) != s->value;
+		write_word(s->page, ++s->value);
+	}
+	return true;
+}
+
+static bool no_write_is_lost(struct state *s)
+{
+	return !s->lost && read_word(s->page) == s->value;
+}
+
+/*
+ * A page must not be written out while a CPU still writes to it, and be it the
+ * first of many: with MADV_PAGEOUT it is.
+ */
+TEST_F_TIMEOUT(reclaim_race, last_writes_survive, race_timeout())
+{
+	struct state *s = &self->state;
+	int caught;
+
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	s->uffd = -1;
+	caught = race(s, write_during_pageout, new_anon_pages, no_write_is_lost);
+	ksft_print_msg("%ld of %d pages lost a write\n", s->errors, caught);
 	if (!s->errors && caught < s->rounds)
 		SKIP(return, "caught reclaim too rarely");
 	EXPECT_EQ(s->errors, 0);

@@ -35,23 +35,6 @@ faults() {
 	ok "no complaint after $*" is "$status" 0
 }
 
-# slow_node: QEMU's arguments for a second node, of 128 MiB out of 512, without CPUs
-# and with a tenth of the speed, by which the kernel ranks it.
-slow_node() {
-	local node latency bandwidth
-
-	echo "-machine hmat=on" \
-		"-object memory-backend-ram,id=fast,size=384M -numa node,memdev=fast,cpus=0-1" \
-		"-object memory-backend-ram,id=slow,size=128M -numa node,memdev=slow,initiator=0"
-	while read -r node latency bandwidth; do
-		echo "-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-latency,latency=$latency" \
-			"-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-bandwidth,bandwidth=$bandwidth"
-	done <<-'EOF_NODES'
-	0 10 10000M
-	1 100 1000M
-	EOF_NODES
-}
-
 # The checks must be able to fail.
 guest "" dirty-pages -o none -e
 ok "a changed page is noticed" matches "$status $err" "^1 .*task 0: anon page"

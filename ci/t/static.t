@@ -28,7 +28,7 @@ scripts() {
 
 # Files of which each line counts, as data or as mail, carry no licence line.
 without_licence() {
-	tracked | grep -v -e '^results/' -e '^patches/' -e '^bench/variants/' -e '^\.gitignore$' -e '^\.shellcheckrc$' |
+	tracked | grep -v -e '^results/' -e '^patches/' -e '^bench/variants/' -e '^selftests/mutants/' -e '^\.gitignore$' -e '^\.shellcheckrc$' |
 		while read -r file; do
 			head -n 5 "$file" | grep -q SPDX-License-Identifier || echo "$file"
 		done
@@ -57,9 +57,50 @@ quilt_push() {
 same_selftests() {
 	local file
 
-	for file in selftests/*; do
+	for file in selftests/*.[ch] selftests/*.sh; do
 		git -C "$BUILD/src" show "$patched:tools/testing/$(dirname "$file")/mm/$(basename "$file")" |
 			cmp - "$file" || return 1
+	done
+}
+
+# mutants_do_not_apply: those that are not for the patched kernel as it is.
+mutants_do_not_apply() {
+	local patch
+
+	git -C "$BUILD/src" archive "$patched" mm | tar -x -C "$tmp"
+	for patch in "$TOP"/selftests/mutants/*.patch; do
+		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$patch") || echo "$patch"
+	done
+}
+
+# killers: PROGRAM TEST, each that a mutant names.
+killers() {
+	local program tests test
+
+	sed -n 's/^Killed-by: //p' selftests/mutants/*.patch | while read -r program tests; do
+		for test in $tests; do
+			echo "$program $test"
+		done
+	done
+}
+
+# no_such_test PROGRAM TEST
+no_such_test() {
+	local fixture=${2%%.*} name=${2##*.}
+
+	case $1 in
+	reclaim-in) [[ ! -f ci/guest.d/situations/$2 ]] ;;
+	flushes-per-pass) ! grep -qx "	$2)\( ;;\)\?" ci/guest.d/flushes-per-pass ;;
+	*) ! grep -qE "^TEST_F(_TIMEOUT)?\($fixture, ${name}[,)]" "selftests/${1%@*}.c" ;;
+	esac
+}
+
+# unknown_killers: tests that mutants name, but nobody has.
+unknown_killers() {
+	local program test
+
+	killers | while read -r program test; do
+		! no_such_test "$program" "$test" || echo "$program $test"
 	done
 }
 
@@ -84,6 +125,12 @@ run grep -cE '^\| madvise_tlb_ipis_per_page ' README.md
 ok "the README shows a measurement" is "$out" 1
 run invented README.md
 ok "the README's measurements are those of results/" is "$out" ""
+run mutants_do_not_apply
+ok "every mutant applies to the series" is "$out$err" ""
+run grep -LE '^(Killed-by: [^ ]+ [^ ]|Equivalent: .)' selftests/mutants/*.patch
+ok "every mutant says what kills it, or why nothing can" is "$out" ""
+run unknown_killers
+ok "the tests that kill mutants exist" is "$out$err" ""
 run ci/cover-letter
 ok "the cover letter's measurements are all in results/" is "$status$err" 0
 for patch in "${patches[@]}"; do
