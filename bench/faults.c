@@ -53,7 +53,7 @@
  *	stalled		share of their time that the threads spent in faults,
  *			percent
  *	asked		pages a second that the steps were to page out
- *	rate		pages a second that were written to swap
+ *	rate		pages a second that were written to swap, or stored in zswap
  *	lag		the most milliseconds that a step began late
  *	errors		touches that found another count than was left there
  *
@@ -286,22 +286,27 @@ static void map_region(void)
 	region = (uint32_t *)start;
 }
 
-/* How many pages were written to swap since the system was booted? */
+/* How many pages were written to swap, or stored in zswap, since the boot? */
 static uint64_t pages_written(void)
 {
 	char line[256];
-	unsigned long long count = 0;
+	unsigned long long count, sum = 0;
 	bool found = false;
 	FILE *file = fopen("/proc/vmstat", "r");
 
 	if (!file)
 		err(1, "/proc/vmstat");
-	while (!found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "pswpout %llu", &count) == 1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "pswpout %llu", &count) == 1)
+			found = true;
+		else if (sscanf(line, "zswpout %llu", &count) != 1)
+			continue;
+		sum += count;
+	}
 	fclose(file);
 	if (!found)
 		errx(1, "/proc/vmstat has no pswpout");
-	return count;
+	return sum;
 }
 
 static void page_out(size_t step)

@@ -131,7 +131,7 @@ host_env() {
 # faults_disk FILE MB: QEMU's arguments for the disk of ci/guest.d/reclaim-in, in the
 # new FILE, that writes and discards so much in a second.
 faults_disk() {
-	truncate -s 64M "$1"
+	truncate -s 256M "$1"
 	echo "-object throttle-group,id=slow,x-bps-write=${2}000000" \
 		"-blockdev driver=file,node-name=file,filename=$1,discard=unmap" \
 		"-blockdev driver=throttle,node-name=disk,throttle-group=slow,file=file,discard=unmap" \
