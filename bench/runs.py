@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reading what bench/run wrote, for the scripts of this directory."""
+import glob
+import json
+import os
+import re
+
+FIELDS = {'scenario', 'valid', 'kernel', 'env', 'settings', 'metrics'}
+
+
+class Refused(Exception):
+    """What was given cannot be used; the text, one line, says why."""
+
+
+def find(name, endings=('.json',)):
+    """The files that an argument names: a file, a directory or a pattern."""
+    if os.path.isdir(name):
+        files = glob.glob(os.path.join(glob.escape(name), '**', '*'), recursive=True)
+        files = [file for file in files if file.endswith(endings)]
+    else:
+        files = glob.glob(name, recursive=True)
+    if not files:
+        raise Refused(f'{name}: no such run: name a file, a directory or a pattern')
+    return sorted(files)
+
+
+def documents(path):
+    """What a file has in JSON, one after the other."""
+    decoder, found = json.JSONDecoder(), []
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read().strip()
+        while text or not found:
+            document, end = decoder.raw_decode(text)
+            found.append(document)
+            text = text[end:].lstrip()
+    except (OSError, ValueError) as error:
+        raise Refused(f'{path}: cannot be read as JSON: {error}') from None
+    return found
+
+
+def check(run, path):
+    """The run, which came from the path; refused unless it is complete and valid."""
+    if not isinstance(run, dict) or run.get('schema') != 1:
+        raise Refused(f'{path}: not a run of schema 1')
+    missing = FIELDS - run.keys()
+    if missing:
+        raise Refused(f'{path}: lacks {", ".join(sorted(missing))}')
+    if run['valid'] is not True:
+        raise Refused(f'{path}: invalid run: {run.get("invalid_reason")}')
+    run['path'] = path
+    return run
+
+
+def load(path):
+    """The runs in a file: one, or as many as bench/sweep puts there."""
+    return [check(run, path) for run in documents(path)]
+
+
+def swap_of(run):
+    """The kind of swap: bench/sweep's files begin with it; the guest knows its device only."""
+    sweep = re.match(r'(\w+)-\d+-\w+\.json$', os.path.basename(run['path']))
+    return sweep[1] if sweep else run['env']['swap']
+
+
+def write(path, content):
+    """All of the file or none of it."""
+    with open(path + '.tmp', 'w', encoding='utf-8') as file:
+        file.write(content)
+    os.replace(path + '.tmp', path)
