@@ -38,7 +38,7 @@ ok "is marked as a model" matches "$out" "This is a model, not a measurement"
 ok "IPIs per flush on 8 CPUs: 7, as the model has it" matches "$out" \
 	'\| 8 \| 7 \| 7 \| 7 \.\. 7 \| 0\.0 % \| 4 \|'
 ok "finds 10 us for a page, 5 us for an IPI" matches "$out" \
-	'\| madvise, zram \| 10\.0 \| 5\.0 \| 100 % \| 8 \|'
+	'\| madvise, zram \| 10\.0 \| 5\.0 \| 100\.0 % \| 8 \|'
 ok "no error where a run follows it" matches "$out" \
 	'\| madvise, zram \| base \| 15\.0 \| 15\.0 \.\. 15\.0 \| 15\.0 \| \+0 % \| 1 \|'
 ok "an error where a run does not: 10.1 for 20.1" matches "$out" \
