@@ -184,6 +184,8 @@ int main(int argc, char **argv)
 	if (!top || optind < argc)
 		errx(2, "wrong arguments: see the head of metadata.c");
 
+	if (mkdir(top, 0700) && errno != EEXIST)
+		err(1, "%s", top);
 	start = now_nsec();
 	for (long i = 0; i < files; i++) {
 		name_file(i);
