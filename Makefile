@@ -42,8 +42,8 @@ soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
 mutants: setup ## break the series in many ways: the tests must notice (an hour)
 	@ci/mutants
 
-bench: setup ## compare base and patched: SCENARIO=, CPUS=, PAIRS=, DURATION=
-	@bench/pairs --check && ci/kernel && bench/pairs
+bench: setup ## compare base and patched: SCENARIO=list|all|..., CPUS=, PAIRS=, DURATION=
+	@$(if $(filter list,$(SCENARIO)),bench/run list,bench/pairs --check && ci/kernel && bench/pairs)
 
 sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep

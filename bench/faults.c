@@ -75,18 +75,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "histogram.h"
+
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
-
-/*
- * Buckets of nanoseconds: 64 of one each, then 64 for each power of two.
- * 2^40 ns are 18 minutes.
- */
-#define SUB_BITS	6
-#define SUB_BUCKETS	(1 << SUB_BITS)
-#define MAX_BITS	40
-#define NR_BUCKETS	((MAX_BITS - SUB_BITS + 1) * SUB_BUCKETS)
 
 struct toucher {
 	pthread_t thread;
@@ -116,29 +109,6 @@ static uint64_t now_nsec(void)
 	if (clock_gettime(CLOCK_MONOTONIC, &now))
 		err(1, "clock_gettime");
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
-
-static size_t bucket_of(uint64_t nsec)
-{
-	int shift;
-
-	if (nsec < SUB_BUCKETS)
-		return nsec;
-	if (nsec >> MAX_BITS)
-		return NR_BUCKETS - 1;
-	shift = 63 - __builtin_clzll(nsec) - SUB_BITS;
-	return ((size_t)shift << SUB_BITS) + (nsec >> shift);
-}
-
-/* The least of a bucket's nanoseconds. */
-static uint64_t bucket_start(size_t bucket)
-{
-	size_t shift = bucket / SUB_BUCKETS;
-
-	if (!shift)
-		return bucket;
-	shift--;
-	return (bucket - (shift << SUB_BITS)) << shift;
 }
 
 static void run_on(int cpu)
@@ -400,29 +370,19 @@ static uint64_t keep_faults(void)
 	return nsec;
 }
 
-/* The microseconds that all but the slowest "slower" touches took at the most. */
-static double quantile(uint64_t slower)
-{
-	size_t bucket = NR_BUCKETS - 1;
-
-	for (uint64_t seen = touchers->buckets[bucket]; seen <= slower && bucket; )
-		seen += touchers->buckets[--bucket];
-	return bucket_start(bucket) / 1e3;
-}
-
 static void report(struct pace pace)
 {
 	struct toucher *sum = touchers;
+	uint64_t *buckets = sum->buckets, nsec;
 	double seconds = pace.nsec / 1e9;
-	uint64_t nsec;
 
 	printf("touches=%llu faults=%llu plain=%.3f", (unsigned long long)sum->touches,
-	       (unsigned long long)sum->faults, quantile(sum->touches / 2));
+	       (unsigned long long)sum->faults, quantile(buckets, sum->touches / 2));
 	nsec = keep_faults();
 	printf(" cut=%.3f p50=%.3f p99=%.3f p999=%.3f max=%.3f stalled=%.3f",
-	       quantile(sum->faults - 1), quantile(sum->faults / 2), quantile(sum->faults / 100),
-	       quantile(sum->faults / 1000), sum->slowest / 1e3,
-	       nsec / 1e7 / seconds / nr_touchers);
+	       quantile(buckets, sum->faults - 1), quantile(buckets, sum->faults / 2),
+	       quantile(buckets, sum->faults / 100), quantile(buckets, sum->faults / 1000),
+	       sum->slowest / 1e3, nsec / 1e7 / seconds / nr_touchers);
 	printf(" asked=%.0f rate=%.0f lag=%.3f errors=%llu\n",
 	       pace.steps * (step_size / page_size) / seconds, pace.written / seconds,
 	       pace.lag / 1e6, (unsigned long long)sum->errors);

@@ -35,8 +35,12 @@ cat <<JSON
 {"schema": 1, "scenario": "$scenario", "valid": true, "settings": {},
  "kernel": {"label": "${BASH_REMATCH[1]}", "release": "7.3", "config_sha256": ""},
  "env": {"date": "$(printf %04d "$n")", "cpus": 2, "host_cpus": 2, "mem_mib": 1, "swap": "", "accel": ""},
- "metrics": {"x": {"value": $n, "unit": "s", "better": "lower"}}}
+ "question": "gain", "metrics": {"x": {"value": ${VALUE:-$n}, "unit": "s", "better": "lower"}}}
 JSON
+if [[ $n == "${KILL_AT:-}" ]]; then
+	kill -TERM $PPID
+	sleep 5
+fi
 if [[ $n == "${FAIL_AT:-}" ]]; then
 	echo "run: INVALID RUN of $scenario: it broke" >&2
 	exit 1
@@ -46,10 +50,14 @@ END
 	export CALLS=$tmp/calls BUILD=$tmp/build
 }
 
-# pairs [NAME=VALUE...]: run it afresh.
-pairs() {
-	rm -rf "$tmp/calls" "$tmp/build/bench"
+# again [NAME=VALUE...]: run it.  pairs: with nothing there of another run.
+again() {
+	rm -f "$tmp/calls"
 	try env "$@" "$tmp/tree/bench/pairs"
+}
+pairs() {
+	rm -rf "$tmp/build/bench"
+	again "$@"
 }
 
 # order: the kernels and scenarios that were run, in turn.
@@ -64,19 +72,49 @@ ok "pairs: succeeds" is "$status" 0
 ok "pairs: the kernels take turns" is "$(order)" \
 	"base:pageout patched:pageout base:vm patched:vm base:pageout patched:pageout base:vm patched:vm "
 ok "pairs: raw data, environment and reports" is "$(files)" \
-	"./env ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/patched-01.json ./vm/patched-02.json "
+	"./env ./explained ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/patched-01.json ./vm/patched-02.json "
 ok "pairs: CPUs, memory, settings" matches "$(head -n1 "$tmp/calls")" \
 	"-c 2 -m 1024 .*DURATION=7 A=1 B=2 /bench/run pageout"
 ok "pairs: prints the comparison" matches "$(<"$tmp/out")" "vm:.*pairs: 2"
 ok "pairs: shows progress" matches "$err" "vm on patched, run 8 of 8, [0-9]+ s so far, about [0-9]+ s to go"
 
+ok "pairs: explains" matches "$(<"$tmp/out")" "vm: asked for a gain, no answer: 2 pairs are too few"
+
 pairs PAIRS=2 FAIL_AT=3
-ok "pairs: a failed run ends it" is "$status" 1
-ok "pairs: nothing is tried again" is "$(wc -l <"$tmp/calls")" 3
-ok "pairs: says what broke" matches "$err" "INVALID RUN of vm: it broke"
-ok "pairs: and where" matches "$err" "vm/base-01.json failed with status 1: see .*/log"
-ok "pairs: keeps no half of a run" is "$(files)" \
-	"./env ./log ./pageout/base-01.json ./pageout/patched-01.json "
+ok "pairs: a failed run: status" is "$status" 1
+ok "pairs: ends its scenario; the others go on" is "$(order)" \
+	"base:pageout patched:pageout base:vm base:pageout patched:pageout "
+ok "pairs: says what broke, and where" matches "$err" \
+	"vm/base-01.json failed with status 1: run: INVALID RUN of vm: it broke: see .*/log"
+ok "pairs: explains that there is no answer" matches "$(<"$tmp/out")" "vm: no answer: .*it broke"
+ok "pairs: puts the failed scenario aside" is "$(files)" \
+	"./env ./explained ./failed/vm/base-01.json ./failed/vm/reason ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md "
+pairs PAIRS=2 SCENARIO=vm FAIL_AT=2
+ok "pairs: no scenario is left" matches "$status $err" "^1 .*no scenario came to its end"
+
+pairs PAIRS=2 KILL_AT=6
+ok "pairs: interrupted: status" is "$status" 143
+ok "pairs: interrupted: keeps no half of a run" is "$(files)" \
+	"./env ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./vm/base-01.json ./vm/patched-01.json "
+again PAIRS=2
+ok "pairs: goes on" matches "$status $err" "^0 .*going on with"
+ok "pairs: with the runs that were not made" is "$(order)" "patched:pageout base:vm patched:vm "
+again PAIRS=2
+ok "pairs: what is finished does not go on" is "$(wc -l <"$tmp/calls")" 8
+pairs PAIRS=2 KILL_AT=6
+again PAIRS=2 SETTINGS="A=2"
+ok "pairs: other settings do not go on with it" is "$(wc -l <"$tmp/calls")" 8
+pairs PAIRS=2 KILL_AT=6
+echo changed >"$tmp/build/base/bzImage"
+again PAIRS=2
+ok "pairs: nor does another kernel" is "$(wc -l <"$tmp/calls")" 8
+
+pairs PAIRS=1 SCENARIO=all
+ok "pairs: all scenarios" is "$(awk 'NR % 2 { print $NF }' "$tmp/calls")" "$(ls "$TOP/bench/scenarios")"
+ok "pairs: with what they need of the guest" grep -q -- '-c 2 -m 1024 --disk 1024 .*run microvm$' "$tmp/calls"
+pairs PAIRS=6 SCENARIO=vm VALUE=1
+ok "pairs: explains that nothing is shown" matches "$(<"$tmp/out")" \
+	"vm: asked for a gain, no gain shown: of 1 metrics 0 better, 0 worse"
 
 pairs KERNELS="base absent"
 ok "pairs: a kernel that is not there" matches "$err" "no kernel .*/absent/bzImage"
@@ -90,6 +128,11 @@ ok "pairs: nothing was run" not test -e "$tmp/calls"
 
 try "$TOP/bench/run" list
 ok "run: lists every scenario" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
+ok "run: each with its question" is "$(awk '{ print $2 }' "$tmp/out" | sort -u | xargs)" "gain no-regression"
+try make -C "$TOP" --no-print-directory bench SCENARIO=list
+ok "make bench SCENARIO=list" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
+try env -u VM_ACCEL "$TOP/bench/run" vm
+ok "run: not on a machine that nobody has named" matches "$status $err" "^1 .*say --on-this-machine"
 try "$TOP/bench/run" nope
 ok "run: an unknown scenario" is "$status $(wc -l <"$tmp/err")" "2 1"
 ok "run: and which there are" matches "$err" "pageout.*vm"
