@@ -94,8 +94,8 @@ test_runs() {
 test_strict() {
 	both "$bad" "$bad"
 	sums "strict: fails on both" 2 1 --strict
-	both "ok 1 a" "ok 2 b"
-	sums "strict: missing on patched" 0 1 --strict
+	both "not ok 1 a\nok 2 b" "ok 2 b"
+	sums "strict: missing on patched, fails on base" 1 1 --strict
 	both "$skip" "$skip"
 	sums "strict: skipped on both" 2 0 --strict
 	both "$bad" "$good"
@@ -123,8 +123,11 @@ test_complaints() {
 	sums "the same locks" 3 0
 	both "$good" "$good" "${old}ffff (&a){+.+.}-{3:3}, at: f+0x1/0x2" "${old}ffff (&b){+.+.}-{3:3}, at: f+0x1/0x2"
 	sums "other locks" 3 1
-	# a guest that has crashed
-	both "$good" "ok 1 a" "" $'Oops: 0000 [#1] SMP\nRIP: 0010:f+0x1/0x2\nKernel panic - not syncing: Fatal exception'
+	old+=$'x (&a){+.+.}-{3:3}, at: f+0x1/0x2\nx (&b){+.+.}-{3:3}, at: g+0x1/0x2\n'
+	both "$good" "$good" "$old" "${old}x (&held){+.+.}-{3:3}, at: h+0x1/0x2"
+	sums "another lock that was held" 3 0
+	# one complaint, and a guest that has crashed
+	both "$good" "ok 1 a" "" $'------------[ cut here ]------------\nOops: 0000 [#1] SMP\nRIP: 0010:f+0x1/0x2\nKernel panic - not syncing: Fatal exception'
 	sums "a crash" 1 4
 }
 
