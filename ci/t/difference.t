@@ -156,6 +156,10 @@ test_input() {
 	UNITS=flood $TOP/ci/check-debug|no unit 'flood'
 	FLAVOURS=ubsan $TOP/ci/check-debug|no flavour 'ubsan'
 	EOF_CASES
+	run env UNITS=none "$TOP/ci/check-debug"
+	ok "check-debug has every situation" is \
+		"$(tr '+' ' ' <<<"${err##*there are: }" | xargs -n 1 | grep -v ^reclaim_ | sort)" \
+		"$(cd "$TOP/ci/guest.d/situations" && printf '%s\n' * | grep -vx demotion)"
 }
 
 test_tests
