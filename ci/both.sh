@@ -11,47 +11,49 @@ RERUNS=${RERUNS:-3}
 
 args=() units=() vm=''
 
-# run_unit IMAGES OUT KERNEL UNIT RUN: the status does not matter, the log tells.
+# run_unit IMAGES DIR KERNEL UNIT RUN: the log tells what came of it, unless no guest
+# could start.
 run_unit() {
-	local log=$2/$3/$4.$5
+	local log=$2/$3/$4.$5 status=0
 
 	mkdir -p "$2/$3"
 	vm_args "$4" "$3"
 	"$TOP/ci/vm-run" -k "$1/$3/bzImage" --log "$log.console" "${args[@]}" >"$log.tmp" 2>&1 &
 	vm=$!
-	wait "$vm" || true
+	wait "$vm" || status=$?
 	vm=''
 	mv "$log.tmp" "$log.log"
+	[[ $status != 125 ]] || die "$4 on $3 did not start: $(tail -n 1 "$log.log")"
 }
 
-# run_units IMAGES OUT RUN UNIT...: on base and patched.
+# run_units IMAGES DIR RUN UNIT...: on base and patched.
 run_units() {
-	local images=$1 out=$2 run=$3 kernel unit n=0
+	local images=$1 dir=$2 run=$3 kernel unit n=0
 
 	shift 3
 	for unit; do
 		for kernel in base patched; do
 			n=$((n + 1))
-			note "$unit on $kernel, boot $n of $(($# * 2)), $SECONDS s so far (log: $out/$kernel/$unit.$run.log)"
-			run_unit "$images" "$out" "$kernel" "$unit" "$run"
+			note "$unit on $kernel, boot $n of $(($# * 2)), $SECONDS s so far (log: $dir/$kernel/$unit.$run.log)"
+			run_unit "$images" "$dir" "$kernel" "$unit" "$run"
 		done
 	done
 }
 
-# run_both IMAGES OUT OPTION UNIT...: OPTION is one of ci/difference, or nothing.
-# OUT is new.
+# run_both IMAGES DIR OPTION UNIT...: logs to DIR, which is made anew. OPTION is one
+# of ci/difference, or nothing.
 run_both() {
-	local images=$1 out=$2 option=$3 run worse
+	local images=$1 dir=$2 option=$3 run worse
 
 	shift 3
-	rm -rf "$out"
-	mkdir -p "$out"
-	host_env >"$out/env"
-	run_units "$images" "$out" 1 "$@"
-	mapfile -t worse < <("$TOP/ci/difference" --units ${option:+"$option"} "$out")
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	host_env >"$dir/env"
+	run_units "$images" "$dir" 1 "$@"
+	mapfile -t worse < <("$TOP/ci/difference" --units ${option:+"$option"} "$dir")
 	for ((run = 2; run <= RERUNS + 1 && ${#worse[@]} > 0; run++)); do
 		note "again, run $run of $((RERUNS + 1)): ${worse[*]}"
-		run_units "$images" "$out" "$run" "${worse[@]}"
+		run_units "$images" "$dir" "$run" "${worse[@]}"
 	done
 }
 
