@@ -131,6 +131,47 @@ test_complaints() {
 	sums "a crash" 1 4
 }
 
+# run_both with a guest that is made up: GUEST, a shell command, gets KERNEL, UNIT, RUN.
+both_with() {
+	local top=$tmp/top
+
+	rm -rf "$top" "$tmp/logs"
+	mkdir -p "$top/ci"
+	ln -s "$TOP"/ci/{lib.sh,both.sh,difference,splat.awk} "$top/ci"
+	cat >"$top/ci/vm-run" <<-EOF_VM
+	#!/bin/bash
+	: >"\$4"
+	IFS=/. read -r kernel unit run _ <<<"\${4#$tmp/logs/}"
+	$1
+	EOF_VM
+	chmod +x "$top/ci/vm-run"
+	# shellcheck disable=SC2016 # for that bash
+	run env RERUNS=2 bash -c '. "$1/ci/lib.sh"; . "$1/ci/both.sh"; vm_args() { :; }
+		run_both images "$2" "" other unit' bash "$top" "$tmp/logs"
+}
+
+runs() { (cd "$tmp/logs" && echo ./*/*.log); }
+
+test_reruns() {
+	local once="./base/other.1.log ./base/unit.1.log ./patched/other.1.log ./patched/unit.1.log"
+	local again="./base/other.1.log ./base/unit.1.log ./base/unit.2.log ./base/unit.3.log ${once#* * }"
+
+	again+=" ./patched/unit.2.log ./patched/unit.3.log"
+	# shellcheck disable=SC2016 # for the guest
+	{
+		both_with 'echo ok 1'
+		ok "no difference: each unit once" is "$status $(runs)" "0 $once"
+		both_with '[[ $kernel.$unit == patched.unit ]] && echo not ok 1 || echo ok 1'
+		ok "a difference: again on both" is "$status $(runs)" "0 $again"
+		sums "a difference that stays" 1 1
+		both_with '[[ $unit.$run == unit.3 || $kernel.$unit.$run == patched.unit.1 ]] && echo not ok 1 || echo ok 1'
+		ok "flaky: as often" is "$status $(runs)" "0 $again"
+		sums "flaky" 1 0
+		both_with 'echo vm-run: no QEMU; exit 125'
+		ok "no guest starts" matches "$status $err" "^1 .*other on base did not start: vm-run: no QEMU"
+	}
+}
+
 test_input() {
 	local case expected
 
@@ -167,5 +208,6 @@ test_names
 test_runs
 test_strict
 test_complaints
+test_reruns
 test_input
 done_testing
