@@ -190,6 +190,7 @@ test_input() {
 	done <<-EOF_CASES
 	$TOP/ci/check-upstream --all|unknown argument --all
 	RERUNS=many $TOP/ci/check-upstream|RERUNS=many is not a number
+	TEST_SECONDS=2m $TOP/ci/check-upstream|TEST_SECONDS=2m is not a number
 	UNITS=mm-none $TOP/ci/check-upstream|no unit 'mm-none'
 	$TOP/ci/check-upstream|no kernel $tmp/base/bzImage
 	$TOP/ci/check-debug --all|unknown argument --all
