@@ -12,11 +12,11 @@ export REVISION TO SIGNING_KEY
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check bisect races soak mutants bench sweep \
-	instructions report shell mail refresh clean
+.PHONY: help setup source kernel check check-debug check-upstream bisect races \
+	soak mutants bench sweep instructions report shell mail refresh clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install the Debian packages that are missing
 	@ci/setup
@@ -29,6 +29,12 @@ kernel: setup ## build BUILD/base/bzImage and BUILD/patched/bzImage
 
 check: setup ## run all tests; ends with "N passed, N failed"
 	@ci/check
+
+check-debug: setup ## the tests on kernels with lockdep, KASAN, KCSAN: FLAVOURS= (hours)
+	@ci/check-debug
+
+check-upstream: setup ## tests of the kernel tree and stress-ng, on both: UNITS= (hours)
+	@ci/kernel && ci/check-upstream
 
 bisect: setup ## build and boot every patch of the series on its own
 	@ci/check ci/t/bisect.t

@@ -6,6 +6,8 @@
 #
 # Sets	TOP	the top of this tree
 #	BUILD	everything generated (default TOP/build; set it to move it)
+#	SERIES	the series file
+#	CONFIGS	names of the configuration's fragments in configs/
 # It switches on strict mode: an unset variable or a failed command ends the
 # script.
 
@@ -16,6 +18,7 @@ BUILD=${BUILD:-$TOP/build}
 case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
 export BUILD
 SERIES=${SERIES:-$TOP/series}
+CONFIGS=${CONFIGS:-guest reclaim storage observe}
 
 # die MESSAGE: what, where, what to do; exit status 1, or DIE_STATUS if set.
 die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }

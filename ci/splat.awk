@@ -3,6 +3,8 @@
 # Find what a kernel complains about in its console output: print it with the
 # lines that explain it, and exit with 0, or with 1 when there is nothing.
 #	awk -f ci/splat.awk CONSOLE_LOG
+# With -v names=1 print a line for each complaint: its head, without what changes
+# from run to run, and the locks and the place that it is about.
 
 BEGIN {
 	CONTEXT = 100	# lines shown from the head of a splat on
@@ -17,6 +19,7 @@ BEGIN {
 	head["WARN()"] = "-+\\[ cut here \\]-+"
 	head["x86 trap"] = "(general protection|double) fault|(traps: )?PANIC: "
 	head["lockdep"] = "INFO: trying to register non-static key"
+	head["wait context"] = "\\[ BUG: "
 	head["RCU stall"] = "(rcu: )?INFO: .*detected (expedited )?stall"
 	head["RCU starved"] = "rcu: .* kthread (starved|timer wakeup didn't happen)"
 	head["hung task"] = "INFO: task .* blocked.* for more than "
@@ -27,6 +30,24 @@ BEGIN {
 	heads = "^(" heads ")"
 }
 
+# constant TEXT: without numbers, offsets, processes, the state of locks, and what
+# the compiler adds
+function constant(text) {
+	sub(/,? (in process|CPU#|pfn:|\(Not tainted|\(Tainted).*/, "", text)
+	gsub(/\+0x[0-9a-f]+\/0x[0-9a-f]+/, "", text)
+	gsub(/\{[^}]*\}-\{[^}]*\}/, "", text)
+	gsub(/\.(isra|constprop|part|cold)(\.[0-9]+)*/, "", text)
+	gsub(/0x[0-9a-f]+|[0-9]+/, "N", text)
+	return text
+}
+
+# names: what is printed once for each complaint
+function flush_name() {
+	if (complaint)
+		print complaint
+	complaint = ""
+}
+
 {
 	text = $0
 	sub(/^\[[^]]*\](\[[^]]*\])? /, "", text)	# time and caller
@@ -35,6 +56,29 @@ BEGIN {
 text ~ heads {
 	found = 1
 	left = CONTEXT
+}
+
+names && text ~ heads {
+	flush_name()
+	if (text !~ /\[ cut here \]/)
+		complaint = constant(text)
+	locks = 2	# lockdep's own, not all that are held
+	next
+}
+
+names && complaint && left-- > 0 {
+	if (locks && match(text, /\([^()]+(\([^()]*\))?[^()]*\)\{.*, at: .*/)) {
+		complaint = complaint ", " constant(substr(text, RSTART))
+		locks--
+	} else if (text ~ /^RIP: [0-9a-f]+:[a-zA-Z_]/) {
+		sub(/^RIP: [0-9a-f]+:/, "", text)
+		complaint = complaint ", at " constant(text)
+		left = 0
+	}
+}
+
+names {
+	next
 }
 
 left > 0 && shown < LIMIT {
@@ -48,4 +92,7 @@ text ~ /^---\[ end / {
 	left = 0
 }
 
-END { exit !found }
+END {
+	flush_name()
+	exit !found
+}

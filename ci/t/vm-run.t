@@ -174,6 +174,11 @@ test_machine() {
 	ok "--qemu" matches "$out" node1
 	ok "empty standard input" matches "$out" $'\n'0$
 
+	vm -a tcg -c 2 --log "$tmp/log" -- true
+	ok "emulated: the clock is switched while there is one CPU" is \
+		"$(tr -d '\r' <"$tmp/log" | grep -o 'Switched to clocksource tsc$\|smpboot: Booting' | paste -sd ,)" \
+		"Switched to clocksource tsc,smpboot: Booting"
+
 	vm --swap none -v --log "$tmp/log" -- sh -c \
 		'wc -l </proc/swaps; cut -d" " -f2 /proc/mounts; cat /sys/fs/cgroup/cgroup.subtree_control'
 	ok "no swap" matches "$out" ^1$'\n'

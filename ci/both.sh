@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Units of tests, each in a guest of its own, on base and on patched, and what differs.
+# Source it after ci/lib.sh, define
+#	vm_args UNIT KERNEL	sets args, the arguments of vm-run but -k
+#	inputs_of UNIT		prints the files that its tests are made of
+# and call choose, and run_both for each set of kernels. A unit in which patched is
+# worse is run RERUNS more times on both: what fails on base, too, is no difference.
+#
+# A log stands until the image, the arguments or the inputs change: what was interrupted
+# goes on where it was. Beside UNIT.RUN.log are .console, what the kernel said; .stamp,
+# what the log is of; and maybe .int3, see stale_int3.
+
+RERUNS=${RERUNS:-3}
+
+all=() args=() units=() vm=''
+declare -A sums=()	# of the images
+
+# stamp IMAGES KERNEL UNIT: a word that changes when what comes of the unit may. Where
+# this tree and BUILD are does not count.
+stamp() {
+	local image=$1/$2/bzImage words files=()
+
+	[[ ${sums[$image]:-} ]] || sums[$image]=$(sha256sum <"$image")
+	vm_args "$3" "$2"
+	words=${args[*]//"$BUILD"/}
+	mapfile -t files < <(inputs_of "$3")
+	{ echo "${sums[$image]} ${words//"$TOP"/}"; cat "${files[@]}"; } | sha256sum | cut -d ' ' -f 1
+}
+
+# stale_int3 CONSOLE: did the guest crash by a fault of the emulator? When a vCPU
+# translates an instruction while another one patches it, QEMU may keep the int3 that
+# the kernel has there for a moment. Executed later, it is a crash, but then memory
+# has no int3 (cc) before the address at which Code: has its <>. If it has, or the
+# kernel complained of something else before, it is a crash of the kernel.
+stale_int3() {
+	local first=''
+
+	grep -q 'VM_ACCEL=tcg' "$1" || return 1
+	read -r first < <(awk -v names=1 -f "$TOP/ci/splat.awk" "$1") || return 1
+	[[ $first == "Oops: intN:"* ]] &&
+		awk '/Oops: int3/ { oops = 1 }
+			oops && /Code: .* <..>/ { sub(/ <.*/, ""); exit $NF == "cc" }' "$1"
+}
+
+# boot IMAGES KERNEL UNIT LOG: writes LOG.tmp and LOG.console. All is well if a guest
+# could start: the log tells what came of it.
+boot() {
+	local status=0
+
+	vm_args "$3" "$2"
+	"$TOP/ci/vm-run" -k "$1/$2/bzImage" --log "$4.console" "${args[@]}" >"$4.tmp" 2>&1 &
+	vm=$!
+	wait "$vm" || status=$?
+	vm=''
+	[[ $status != 125 ]] || die "$3 on $2 did not start: $(tail -n 1 "$4.tmp")"
+}
+
+# run_unit IMAGES DIR KERNEL UNIT RUN: makes the log. After a stale_int3 there is one
+# more boot, which counts, come what may.
+run_unit() {
+	local log=$2/$3/$4.$5 is
+
+	mkdir -p "$2/$3"
+	is=$(stamp "$1" "$3" "$4")
+	rm -f "$log".*
+	boot "$1" "$3" "$4" "$log"
+	if stale_int3 "$log.console"; then
+		note "the emulator executed an int3 that was not there: again (see $log.int3)"
+		mv "$log.console" "$log.int3"
+		boot "$1" "$3" "$4" "$log"
+	fi
+	mv "$log.tmp" "$log.log"
+	echo "$is" >"$log.stamp"
+}
+
+# run_units IMAGES DIR RUN UNIT...: on base and patched, if there is no log.
+run_units() {
+	local images=$1 dir=$2 run=$3 kernel unit n=0
+
+	shift 3
+	for unit; do
+		for kernel in base patched; do
+			n=$((n + 1))
+			[[ ! -f $dir/$kernel/$unit.$run.stamp ]] || continue
+			note "$unit on $kernel, boot $n of $(($# * 2)), $SECONDS s so far (log: $dir/$kernel/$unit.$run.log)"
+			run_unit "$images" "$dir" "$kernel" "$unit" "$run"
+		done
+	done
+}
+
+# drop_stale IMAGES DIR: all that belongs to a log which does not stand.
+drop_stale() {
+	local images=$1 dir=$2 kernel log unit
+
+	for kernel in base patched; do
+		for log in "$dir/$kernel"/*.log; do
+			unit=${log##*/}
+			unit=${unit%.*.log}
+			log=${log%.log}
+			[[ -f $log.stamp && " ${all[*]} " == *" $unit "* &&
+			   $(<"$log.stamp") == "$(stamp "$images" "$kernel" "$unit")" ]] || rm -f "$log".*
+		done
+	done
+}
+
+# run_both IMAGES DIR OPTION: the units, with logs in DIR. OPTION is one of
+# ci/difference, or nothing.
+run_both() {
+	local images=$1 dir=$2 option=$3 run worse
+
+	mkdir -p "$dir"
+	drop_stale "$images" "$dir"
+	compgen -G "$dir/*/*.log" >/dev/null || rm -f "$dir/env"
+	{ host_env; echo; } >>"$dir/env"	# of each start
+	run_units "$images" "$dir" 1 "${units[@]}"
+	mapfile -t worse < <("$TOP/ci/difference" --units ${option:+"$option"} --of "${units[*]}" "$dir")
+	for ((run = 2; run <= RERUNS + 1 && ${#worse[@]} > 0; run++)); do
+		note "again, run $run of $((RERUNS + 1)): ${worse[*]}"
+		run_units "$images" "$dir" "$run" "${worse[@]}"
+	done
+}
+
+# check_both: what the environment says.
+check_both() {
+	[[ $RERUNS =~ ^(0|[1-9][0-9]?)$ ]] || die "RERUNS=$RERUNS is not a number from 0 to 99"
+}
+
+clean_up_both() {
+	if [[ $vm ]]; then
+		kill "$vm"
+		wait "$vm" || :
+	fi
+}
+
+# choose UNIT...: sets all, and units, those that UNITS names; without UNITS, all.
+choose() {
+	local name
+
+	all=("$@")
+	units=("$@")
+	[[ ${UNITS:-} ]] || return 0
+	for name in $UNITS; do
+		[[ " $* " == *" $name "* ]] || die "no unit '$name': there are: $*"
+	done
+	# shellcheck disable=SC2034 # for the caller
+	read -ra units <<<"$UNITS"
+}
