@@ -135,9 +135,9 @@ host_env() {
 # new FILE, that writes and discards so much in a second.
 faults_disk() {
 	truncate -s 256M "$1"
-	echo "-object throttle-group,id=slow,x-bps-write=${2}000000" \
+	echo "-object throttle-group,id=throttled,x-bps-write=${2}000000" \
 		"-blockdev driver=file,node-name=file,filename=$1,discard=unmap" \
-		"-blockdev driver=throttle,node-name=disk,throttle-group=slow,file=file,discard=unmap" \
+		"-blockdev driver=throttle,node-name=disk,throttle-group=throttled,file=file,discard=unmap" \
 		"-device virtio-blk-pci,drive=disk,serial=faults"
 }
 

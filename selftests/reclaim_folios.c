@@ -1196,9 +1196,32 @@ static void page_out_mixed(struct state *s, int pass)
 }
 
 /*
+ * For a page of the file that is privately mapped, between anonymous ones: makes
+ * it dirty, or, if reclaim has unmapped it, has all of them written back.
+ */
+static bool write_back_private(struct worker *w, size_t i)
+{
+	struct state *s = w->state;
+	size_t quarter_pages = s->nr_pages / 4;
+	unsigned char resident;
+
+	i = MIX_PRIVATE * quarter_pages + i % quarter_pages / 2 * 2;
+	must(s, !mincore(address(s, i), psize(), &resident));
+	if ((pagemap_get_entry(s->pagemap_fd, address(s, i)) & PM_PRESENT) ||
+	    !(resident & 1))
+		fill_file(s, i);
+	else
+		must(s, !sync_file_range(s->fd, MIX_PRIVATE * quarter_pages * psize(),
+					 quarter_pages * psize(),
+					 SYNC_FILE_RANGE_WRITE));
+	return true;
+}
+
+/*
  * reclaim_needs_flush(): folios that are written out by reclaim itself, dirty
  * ones that are not, and clean ones that are freed at once follow each other on
- * a list, and only some of them can be written to.
+ * a list, and only some of them can be written to.  reclaim_folio_relock(): one
+ * that waited for those before it to be written out may be under writeback.
  */
 TEST_F_TIMEOUT(reclaim_folios, mixed, timeout())
 {
@@ -1209,6 +1232,8 @@ TEST_F_TIMEOUT(reclaim_folios, mixed, timeout())
 		reason = no_file(s);
 	if (reason)
 		SKIP(return, "%s", reason);
+	s->operation = write_back_private;
+	s->every = 2;
 	s->page_out = page_out_mixed;
 	s->verify = verify_file;
 	run(_metadata, s);

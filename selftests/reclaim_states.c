@@ -70,6 +70,11 @@
 
 #define NO_PAGE		NR_PAGES
 
+/* Of /proc/kpageflags, as vm_util.h has them */
+#define KPF_DIRTY	BIT_ULL(4)
+#define KPF_LRU		BIT_ULL(5)
+#define KPF_WRITEBACK	BIT_ULL(8)
+
 /* What its owner knows of a page */
 struct page {
 	unsigned int seed;	/* of fill_page(), or 0: filled with zeroes */
@@ -91,8 +96,8 @@ struct worker {
 	unsigned long caught;	/* of which on a page in the batch */
 	int pipe[2];
 	char *buffer;		/* a page */
-	unsigned long poisoned[1024];	/* page frame numbers */
-	unsigned int nr_poisoned;
+	unsigned int nr_poisoned;	/* pages that are lost to the machine */
+	unsigned int nr_dirty;	/* of them, while reclaim had them */
 };
 
 /* Shared with the parent, which has to clean up. */
@@ -125,6 +130,8 @@ struct state {
 	bool slow;		/* it takes as long as reclaim needs for a batch */
 	bool locks_mm;		/* it takes mmap_lock for writing */
 	int fd;			/* userfaultfd, or the file that is mapped */
+	int kpageflags_fd;
+	atomic_int calls;	/* of page_out(), and returns from it */
 
 	/* of protect_page() */
 	pthread_t scribbler;	/* 0 if there is none */
@@ -335,7 +342,9 @@ static void run(struct __test_metadata *_metadata, struct state *s)
 	for (long round = 0; round < rounds; round++) {
 		unsigned long before;
 
+		atomic_fetch_add(&s->calls, 1);
 		page_out(s, round);
+		atomic_fetch_add(&s->calls, 1);
 		/* brings pages back */
 		before = visits(s);
 		while (visits(s) < before + VISITS)
@@ -797,60 +806,6 @@ TEST_F_TIMEOUT(reclaim_states, pinned, TIMEOUT)
 	run(_metadata, s);
 }
 
-/* The signal of memory_failure() is no news. */
-static void ignore(int signal)
-{
-}
-
-static ssize_t poison_page(struct worker *w, size_t i)
-{
-	struct state *s = w->state;
-	char *page = address(s, i);
-	unsigned long pfn;
-
-	check(s, i);
-	pfn = pagemap_get_pfn(s->pagemap_fd, page);
-	/* EBUSY: reclaim has a reference, or has just taken the page away */
-	if (madvise(page, psize(), MADV_HWPOISON))
-		must(s, errno == EBUSY || errno == EHWPOISON);
-	/* the page frame is lost, but there may be a copy of it in swap */
-	if (write(w->pipe[1], page, psize()) == psize()) {
-		must(s, read(w->pipe[0], w->buffer, psize()) == psize());
-		check_contents(s, i, w->buffer);
-	} else {
-		must(s, errno == EFAULT);
-	}
-	zap_page(w, i);
-	if (w->nr_poisoned < ARRAY_SIZE(w->poisoned))
-		w->poisoned[w->nr_poisoned++] = pfn;
-	return i;
-}
-
-/*
- * Flushed: the folio is faulted in again, poisoned and unmapped by
- * memory_failure(), which has a hwpoison entry left for it in the page table.
- * Its contents must not be read any more: folio_contain_hwpoisoned_page().
- */
-TEST_F_TIMEOUT(reclaim_states, poisoned, TIMEOUT)
-{
-	const struct sigaction action = { .sa_handler = ignore };
-	struct state *s = &self->state;
-	struct worker *w = &s->workers[0];
-
-	if (geteuid())
-		SKIP(return, "needs root, to poison pages");
-	if (access("/sys/kernel/debug/hwpoison/unpoison-pfn", W_OK))
-		SKIP(return, "needs CONFIG_HWPOISON_INJECT and debugfs");
-	ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
-	s->nr_workers = 1;
-	s->operation = poison_page;
-	s->every = 16;
-	run(_metadata, s);
-	/* what reclaim still had hold of stays lost, as with a real failure */
-	while (w->nr_poisoned)
-		unpoison_memory(w->poisoned[--w->nr_poisoned]);
-}
-
 static ssize_t write_protect_page(struct worker *w, size_t i)
 {
 	struct state *s = w->state;
@@ -981,6 +936,78 @@ TEST_F_TIMEOUT(reclaim_states, shmem_hole_punched, TIMEOUT)
 	ASSERT_TRUE(map_file(s));
 	s->operation = punch_hole;
 	run(_metadata, s);
+}
+
+/* The signal of memory_failure() is no news. */
+static void ignore(int signal)
+{
+}
+
+/*
+ * memory_failure() cannot handle a folio that reclaim has isolated: it marks it,
+ * and leaves it where it is.  So it is unmapped here.
+ */
+static ssize_t poison_page(struct worker *w, size_t i)
+{
+	struct state *s = w->state;
+	const uint64_t lost = KPF_HWPOISON | KPF_DIRTY;
+	int calls = atomic_load(&s->calls);
+	char *page = address(s, i);
+	unsigned long pfn;
+	uint64_t flags;
+
+	check(s, i);
+	pfn = pagemap_get_pfn(s->pagemap_fd, page);
+	if (pfn == -1UL)
+		return -1;
+	if (madvise(page, psize(), MADV_HWPOISON))
+		must(s, errno == EBUSY || errno == EHWPOISON);
+	must(s, !madvise(page, psize(), MADV_DONTNEED));
+	must(s, !pageflags_get(pfn, s->kpageflags_fd, &flags));
+	flags &= lost | KPF_WRITEBACK | KPF_LRU;
+	if (flags == lost) {
+		w->nr_dirty++;
+		/* let reclaim come to it */
+		while (calls % 2 && atomic_load(&s->calls) == calls)
+			usleep(100);
+	}
+	if (write(w->pipe[1], page, psize()) == psize()) {
+		must(s, read(w->pipe[0], w->buffer, psize()) == psize());
+		check_contents(s, i, w->buffer);
+		if (flags == lost)
+			error(s, "page %zu was poisoned, and is written out", i);
+	} else {
+		must(s, errno == EFAULT);
+	}
+	w->nr_poisoned++;
+	return punch_hole(w, i);
+}
+
+/*
+ * Flushed: the folio is poisoned, and not mapped.  Its contents must not be read
+ * any more, so it must not be written out: folio_contain_hwpoisoned_page().
+ */
+TEST_F_TIMEOUT(reclaim_states, shmem_poisoned, TIMEOUT)
+{
+	const struct sigaction action = { .sa_handler = ignore };
+	struct state *s = &self->state;
+	struct worker *w = &s->workers[0];
+
+	if (geteuid())
+		SKIP(return, "needs root, to poison pages");
+	s->kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
+	if (s->kpageflags_fd < 0)
+		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
+	if (madvise(s->region, 0, MADV_HWPOISON))
+		SKIP(return, "needs CONFIG_MEMORY_FAILURE");
+	ASSERT_EQ(sigaction(SIGBUS, &action, NULL), 0);
+	ASSERT_TRUE(map_file(s));
+	s->nr_workers = 1;
+	s->operation = poison_page;
+	s->slow = true;
+	run(_metadata, s);
+	ksft_print_msg("%u pages poisoned, %u of them dirty and isolated\n",
+		       w->nr_poisoned, w->nr_dirty);
 }
 
 /* Truncates to page I, one of the last, and extends the file again. */

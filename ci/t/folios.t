@@ -21,8 +21,8 @@ all_pass() {
 
 	shift 3
 	# shellcheck disable=SC2086 # to be split
-	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --append brd.rd_size=65536 --disk 1024 \
-		--add "$BUILD/selftests/$program" --add "$TOP/ci" -- \
+	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --disk 1024 \
+		--append "brd.rd_size=65536 check_pages=1" --add "$BUILD/selftests/$program" --add "$TOP/ci" -- \
 		/ci/guest.d/on-fs $where "/$program" "$@"
 	ok "$kernel: $program passes, $where" is "$status" 0
 	ok "$kernel: $program comes to its end, $where" matches "$out" "1..$(results | wc -l)"
@@ -33,7 +33,7 @@ all_pass() {
 
 all_pass patched reclaim_folios ext4
 # Without buffers, a folio can be freed under writeback, which takes a while on a disk.
-all_pass patched reclaim_folios "xfs data" -r reclaim_folios.file_written_back
+all_pass patched reclaim_folios "xfs data" -r reclaim_folios.file_written_back -r reclaim_folios.mixed
 all_pass patched reclaim_counts ext4
 all_pass base reclaim_counts ext4
 done_testing
