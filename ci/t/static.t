@@ -131,6 +131,8 @@ run grep -LE '^(Killed-by: [^ ]+ [^ ]|Equivalent: .)' selftests/mutants/*.patch
 ok "every mutant says what kills it, or why nothing can" is "$out" ""
 run unknown_killers
 ok "the tests that kill mutants exist" is "$out$err" ""
+run diff <(ci/coverage) ci/coverage.md
+ok "ci/coverage.md is what ci/coverage prints" is "$status" 0
 run ci/cover-letter
 ok "the cover letter's measurements are all in results/" is "$status$err" 0
 for patch in "${patches[@]}"; do
