@@ -7,13 +7,13 @@
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BUILD ?= build
 export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
-export REVISION TO SIGNING_KEY
+export REVISION TO SIGNING_KEY CONFIG
 
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check check-debug check-upstream bisect races \
-	soak mutants bench sweep instructions report shell mail refresh clean
+	soak mutants bench sweep instructions report shell mail refresh deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ mail: setup ## prepare the messages, send nothing: REVISION=, TO=, CC=, SIGNING_
 
 refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
 	@ci/refresh $(TREE)
+
+deb: setup ## Debian packages of base and patched for this machine, or CONFIG= (hours)
+	@ci/deb
 
 clean: ## remove everything generated, and the work trees in KERNEL_TREE
 	@ci/source clean
