@@ -21,16 +21,16 @@ try() {
 # A tree like this one whose vm-run notes what it was asked for in $tmp/calls
 # and prints a run, or fails with FAIL_STATUS at call number FAIL_AT.
 make_tree() {
-	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched}
+	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched,cap,cap-31}
 	cp -r "$TOP/bench" "$tmp/tree"
 	cp "$TOP/ci/lib.sh" "$tmp/tree/ci"
-	touch "$tmp/build/"{base,patched}/bzImage
+	touch "$tmp/build/"{base,patched,cap,cap-31}/bzImage
 	cat >"$tmp/tree/ci/vm-run" <<'END'
 #!/usr/bin/env bash
 echo "$*" >>"$CALLS"
 n=$(wc -l <"$CALLS")
 scenario=${!#}
-[[ $* =~ KERNEL_LABEL=([a-z]*) ]]
+[[ $* =~ KERNEL_LABEL=([a-z0-9-]*) ]]
 cat <<JSON
 {"schema": 1, "scenario": "$scenario", "valid": true, "settings": {},
  "kernel": {"label": "${BASH_REMATCH[1]}", "release": "7.3", "config_sha256": ""},
@@ -61,7 +61,7 @@ pairs() {
 }
 
 # order: the kernels and scenarios that were run, in turn.
-order() { sed 's/.*KERNEL_LABEL=\([a-z]*\) .*run \([a-z]*\)$/\1:\2/' "$tmp/calls" | tr '\n' ' '; }
+order() { sed 's/.*KERNEL_LABEL=\([a-z0-9-]*\) .*run \([a-z]*\)$/\1:\2/' "$tmp/calls" | tr '\n' ' '; }
 
 files() { (cd "$tmp"/build/bench/* && find . -type f | LC_ALL=C sort | tr '\n' ' '); }
 
@@ -116,10 +116,28 @@ pairs PAIRS=6 SCENARIO=vm VALUE=1
 ok "pairs: explains that nothing is shown" matches "$(<"$tmp/out")" \
 	"vm: asked for a gain, no gain shown: of 1 metrics 0 better, 0 worse"
 
+pairs PAIRS=2 SCENARIO=vm KERNELS="base cap cap-31 patched"
+ok "pairs: several kernels take turns" is "$status $(order)" \
+	"0 base:vm cap:vm cap-31:vm patched:vm base:vm cap:vm cap-31:vm patched:vm "
+ok "pairs: each with runs of its own" is "$(files)" \
+	"./env ./explained ./log ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/cap-01.json ./vm/cap-02.json ./vm/cap-31-01.json ./vm/cap-31-02.json ./vm/patched-01.json ./vm/patched-02.json "
+ok "pairs: side by side, in that order" matches "$(<"$tmp/out")" "metric +unit +base +cap +cap-31 +patched"
+ok "pairs: the runs of each are its own" matches "$(<"$tmp/out")" "^ *vm:.*x +s +3 +4 +5 +6 "
+ok "pairs: explains each" is "$(grep -o '^vm, [^:]*' "$tmp/out" | xargs)" "vm, cap vm, cap-31 vm, patched"
+try "$tmp/tree/bench/pairs" --report
+ok "pairs: the report of another time is of its kernels" matches "$status $(<"$tmp/out")" \
+	"^0 .*base +cap +cap-31 +patched"
+try env KERNELS="base=/mine cap-31 patched" "$tmp/tree/bench/pairs" --check
+ok "pairs: what has to be built" is "$status $(xargs <"$tmp/out")" "0 cap-31 patched"
+ok "make bench KERNELS=: builds these" matches \
+	"$(make -n -C "$TOP" --no-print-directory bench KERNELS="base cap-31")" 'ci/kernel \$kernels'
+
 pairs KERNELS="base absent"
 ok "pairs: a kernel that is not there" matches "$err" "no kernel .*/absent/bzImage"
 pairs KERNELS=base
-ok "pairs: one kernel" matches "$err" "name two"
+ok "pairs: one kernel" matches "$err" "name two or more"
+pairs KERNELS="base patched base"
+ok "pairs: a kernel twice" matches "$err" "each name once"
 pairs SCENARIO=nope
 ok "pairs: an unknown scenario" matches "$err" "no scenario 'nope'"
 pairs PAIRS=0
