@@ -6,7 +6,7 @@
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BUILD ?= build
-export KERNEL_TREE KERNEL_BASE KERNELS SCENARIO CPUS PAIRS DURATION MIB ACCEL
+export KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
 export REVISION TO SIGNING_KEY
 
 KERNEL ?= patched
