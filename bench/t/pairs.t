@@ -76,6 +76,11 @@ ok "pairs: raw data, environment and reports" is "$(files)" \
 ok "pairs: CPUs, memory, settings" matches "$(head -n1 "$tmp/calls")" \
 	"-c 2 -m 1024 .*DURATION=7 A=1 B=2 /bench/run pageout"
 ok "pairs: prints the comparison" matches "$(<"$tmp/out")" "vm:.*pairs: 2"
+seconds=0
+for scenario in pageout vm; do
+	seconds=$((seconds + 4 * $("$TOP/bench/run" takes $scenario 2>/dev/null)))
+done
+ok "pairs: says what to expect" matches "$err" "expected: $(((seconds + 59) / 60)) minutes"
 ok "pairs: shows progress" matches "$err" "vm on patched, run 8 of 8, [0-9]+ s so far, about [0-9]+ s to go"
 
 ok "pairs: explains" matches "$(<"$tmp/out")" "vm: asked for a gain, no answer: 2 pairs are too few"
@@ -98,6 +103,8 @@ ok "pairs: interrupted: keeps no half of a run" is "$(files)" \
 	"./env ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./vm/base-01.json ./vm/patched-01.json "
 again PAIRS=2
 ok "pairs: goes on" matches "$status $err" "^0 .*going on with"
+seconds=$(($("$TOP/bench/run" takes pageout 2>/dev/null) + 2 * $("$TOP/bench/run" takes vm 2>/dev/null)))
+ok "pairs: what is left to expect" matches "$err" "expected: $(((seconds + 59) / 60)) minutes"
 ok "pairs: with the runs that were not made" is "$(order)" "patched:pageout base:vm patched:vm "
 again PAIRS=2
 ok "pairs: what is finished does not go on" is "$(wc -l <"$tmp/calls")" 8
@@ -147,6 +154,12 @@ ok "pairs: nothing was run" not test -e "$tmp/calls"
 try "$TOP/bench/run" list
 ok "run: lists every scenario" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
 ok "run: each with its question" is "$(awk '{ print $2 }' "$tmp/out" | sort -u | xargs)" "gain no-regression"
+seconds=0
+for scenario in "$TOP"/bench/scenarios/*; do
+	seconds=$((seconds + $("$TOP/bench/run" takes "${scenario##*/}" 2>/dev/null)))
+done
+ok "run: all scenarios, six pairs of two kernels, take two hours at most: $((12 * seconds)) s" \
+	test $((12 * seconds)) -le 7200
 try make -C "$TOP" --no-print-directory bench SCENARIO=list
 ok "make bench SCENARIO=list" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
 try env -u VM_ACCEL "$TOP/bench/run" vm
