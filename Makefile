@@ -13,7 +13,7 @@ KERNEL ?= patched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check check-debug check-upstream bisect races \
-	soak mutants bench sweep instructions report shell mail refresh clean
+	soak mutants bench bundle sweep instructions report shell mail refresh clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ mutants: setup ## break the series in many ways: the tests must notice (an hour)
 bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
 	@$(if $(filter list,$(SCENARIO)),bench/run list,kernels=$$(bench/pairs --check) && \
 		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/pairs)
+
+bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
+	@kernels=$$(bench/pairs --check) && \
+		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/bundle
 
 sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep
