@@ -105,6 +105,9 @@ again PAIRS=2
 ok "pairs: goes on" matches "$status $err" "^0 .*going on with"
 seconds=$(($("$TOP/bench/run" takes pageout 2>/dev/null) + 2 * $("$TOP/bench/run" takes vm 2>/dev/null)))
 ok "pairs: what is left to expect" matches "$err" "expected: $(((seconds + 59) / 60)) minutes"
+ok "pairs: tells of the runs that are left" is \
+	"$(grep -oE '(pageout|vm) on [a-z]+, run [0-9]+' <<<"$err" | xargs)" \
+	"pageout on patched, run 6 vm on base, run 7 vm on patched, run 8"
 ok "pairs: with the runs that were not made" is "$(order)" "patched:pageout base:vm patched:vm "
 again PAIRS=2
 ok "pairs: what is finished does not go on" is "$(wc -l <"$tmp/calls")" 8
