@@ -6,14 +6,14 @@
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BUILD ?= build
-export KERNEL_TREE KERNEL_BASE SCENARIO CPUS PAIRS DURATION MIB ACCEL
+export KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
 export REVISION TO SIGNING_KEY CONFIG
 
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check check-debug check-upstream bisect races \
-	soak mutants bench sweep instructions report shell mail refresh deb clean
+	soak mutants bench bundle sweep instructions report shell mail refresh deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +48,13 @@ soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
 mutants: setup ## break the series in many ways: the tests must notice (an hour)
 	@ci/mutants
 
-bench: setup ## compare base and patched: SCENARIO=list|all|..., CPUS=, PAIRS=, DURATION=
-	@$(if $(filter list,$(SCENARIO)),bench/run list,bench/pairs --check && ci/kernel && bench/pairs)
+bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
+	@$(if $(filter list,$(SCENARIO)),bench/run list,kernels=$$(bench/pairs --check) && \
+		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/pairs)
+
+bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
+	@kernels=$$(bench/pairs --check) && \
+		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/bundle
 
 sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep

@@ -2,7 +2,7 @@
 /*
  * requests - how long requests take, and writes, while cold memory is reclaimed
  *
- *	requests [-c MIB] [-r RATE] [-n WRITERS] [-h MIB] [-t SECONDS]
+ *	requests [-c MIB] [-k MIB] [-r RATE] [-n WRITERS] [-h MIB] [-t SECONDS]
  *
  * Writers go round and round through cold memory, a page at a time.  A page that
  * was reclaimed comes back by that; one that is new, or comes back, takes memory
@@ -11,6 +11,9 @@
  * not asked here whether reclaim knows what is hot.
  *
  *	-c MIB		the cold memory (64); of base pages, as the hot one
+ *	-k MIB		what is kept of it when it has been filled (all of it); the
+ *			rest is paged out at once, and what is kept is made cold, so
+ *			that nothing has to be reclaimed in a hurry before it begins
  *	-r RATE		pages a second that all writers together write (0: as many
  *			as they can); the schedule is absolute
  *	-n WRITERS	how many (1); each has a part of the cold memory
@@ -47,6 +50,11 @@
 
 #include "histogram.h"
 
+#ifndef MADV_PAGEOUT
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+
 /* The hot pages that a request writes to. */
 #define REQUEST_PAGES	256
 
@@ -64,7 +72,7 @@ struct thread {
 static struct thread *writers, *servers;
 static int nr_writers = 1, nr_servers;
 static char *cold, *hot;
-static size_t page_size, cold_pages, hot_pages;
+static size_t page_size, cold_pages, kept_pages, hot_pages;
 static long rate;
 static pthread_barrier_t filled, begin;
 static volatile bool stop;
@@ -123,6 +131,21 @@ static void fill(char *page)
 	}
 }
 
+/* Pages, the last of them to be kept; a PMD at a time. */
+static void fill_cold(char *pages, size_t nr, size_t kept)
+{
+	size_t step;
+
+	for (size_t i = 0; i < nr; i += step) {
+		step = nr - i < 512 ? nr - i : 512;
+		for (size_t j = i; j < i + step; j++)
+			fill(pages + j * page_size);
+		if (madvise(pages + i * page_size, step * page_size,
+			    i + kept < nr ? MADV_PAGEOUT : MADV_COLD))
+			err(1, "cannot page out");
+	}
+}
+
 static void *write_cold(void *arg)
 {
 	struct thread *t = arg;
@@ -131,8 +154,7 @@ static void *write_cold(void *arg)
 	uint64_t start, first;
 
 	run_on(t->cpu);
-	for (size_t i = 0; i < nr_pages; i++)
-		fill(part + i * page_size);
+	fill_cold(part, nr_pages, kept_pages / nr_writers);
 	pthread_barrier_wait(&filled);
 	pthread_barrier_wait(&begin);
 	first = now_nsec();
@@ -268,13 +290,16 @@ static long number(const char *text, long min, long max)
 
 int main(int argc, char **argv)
 {
-	long cold_mib = 64, hot_mib = 4, seconds = 10;
+	long cold_mib = 64, kept_mib = 0, hot_mib = 4, seconds = 10;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "c:r:n:h:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:k:r:n:h:t:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cold_mib = number(optarg, 1, 1 << 24);
+			break;
+		case 'k':
+			kept_mib = number(optarg, 1, 1 << 24);
 			break;
 		case 'r':
 			rate = number(optarg, 0, 1000000000);
@@ -296,6 +321,7 @@ int main(int argc, char **argv)
 		errx(2, "wrong arguments: see the head of requests.c");
 	page_size = sysconf(_SC_PAGESIZE);
 	cold_pages = ((size_t)cold_mib << 20) / page_size;
+	kept_pages = kept_mib ? ((size_t)kept_mib << 20) / page_size : cold_pages;
 	hot_pages = ((size_t)hot_mib << 20) / page_size;
 
 	cold = map(cold_pages);

@@ -21,16 +21,16 @@ try() {
 # A tree like this one whose vm-run notes what it was asked for in $tmp/calls
 # and prints a run, or fails with FAIL_STATUS at call number FAIL_AT.
 make_tree() {
-	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched}
+	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched,cap,cap-31}
 	cp -r "$TOP/bench" "$tmp/tree"
 	cp "$TOP/ci/lib.sh" "$tmp/tree/ci"
-	touch "$tmp/build/"{base,patched}/bzImage
+	touch "$tmp/build/"{base,patched,cap,cap-31}/bzImage
 	cat >"$tmp/tree/ci/vm-run" <<'END'
 #!/usr/bin/env bash
 echo "$*" >>"$CALLS"
 n=$(wc -l <"$CALLS")
 scenario=${!#}
-[[ $* =~ KERNEL_LABEL=([a-z]*) ]]
+[[ $* =~ KERNEL_LABEL=([a-z0-9-]*) ]]
 cat <<JSON
 {"schema": 1, "scenario": "$scenario", "valid": true, "settings": {},
  "kernel": {"label": "${BASH_REMATCH[1]}", "release": "7.3", "config_sha256": ""},
@@ -61,7 +61,7 @@ pairs() {
 }
 
 # order: the kernels and scenarios that were run, in turn.
-order() { sed 's/.*KERNEL_LABEL=\([a-z]*\) .*run \([a-z]*\)$/\1:\2/' "$tmp/calls" | tr '\n' ' '; }
+order() { sed 's/.*KERNEL_LABEL=\([a-z0-9-]*\) .*run \([a-z]*\)$/\1:\2/' "$tmp/calls" | tr '\n' ' '; }
 
 files() { (cd "$tmp"/build/bench/* && find . -type f | LC_ALL=C sort | tr '\n' ' '); }
 
@@ -76,6 +76,11 @@ ok "pairs: raw data, environment and reports" is "$(files)" \
 ok "pairs: CPUs, memory, settings" matches "$(head -n1 "$tmp/calls")" \
 	"-c 2 -m 1024 .*DURATION=7 A=1 B=2 /bench/run pageout"
 ok "pairs: prints the comparison" matches "$(<"$tmp/out")" "vm:.*pairs: 2"
+seconds=0
+for scenario in pageout vm; do
+	seconds=$((seconds + 4 * $("$TOP/bench/run" takes $scenario 2>/dev/null)))
+done
+ok "pairs: says what to expect" matches "$err" "expected: $(((seconds + 59) / 60)) minutes"
 ok "pairs: shows progress" matches "$err" "vm on patched, run 8 of 8, [0-9]+ s so far, about [0-9]+ s to go"
 
 ok "pairs: explains" matches "$(<"$tmp/out")" "vm: asked for a gain, no answer: 2 pairs are too few"
@@ -98,6 +103,11 @@ ok "pairs: interrupted: keeps no half of a run" is "$(files)" \
 	"./env ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./vm/base-01.json ./vm/patched-01.json "
 again PAIRS=2
 ok "pairs: goes on" matches "$status $err" "^0 .*going on with"
+seconds=$(($("$TOP/bench/run" takes pageout 2>/dev/null) + 2 * $("$TOP/bench/run" takes vm 2>/dev/null)))
+ok "pairs: what is left to expect" matches "$err" "expected: $(((seconds + 59) / 60)) minutes"
+ok "pairs: tells of the runs that are left" is \
+	"$(grep -oE '(pageout|vm) on [a-z]+, run [0-9]+' <<<"$err" | xargs)" \
+	"pageout on patched, run 6 vm on base, run 7 vm on patched, run 8"
 ok "pairs: with the runs that were not made" is "$(order)" "patched:pageout base:vm patched:vm "
 again PAIRS=2
 ok "pairs: what is finished does not go on" is "$(wc -l <"$tmp/calls")" 8
@@ -116,10 +126,28 @@ pairs PAIRS=6 SCENARIO=vm VALUE=1
 ok "pairs: explains that nothing is shown" matches "$(<"$tmp/out")" \
 	"vm: asked for a gain, no gain shown: of 1 metrics 0 better, 0 worse"
 
+pairs PAIRS=2 SCENARIO=vm KERNELS="base cap cap-31 patched"
+ok "pairs: several kernels take turns" is "$status $(order)" \
+	"0 base:vm cap:vm cap-31:vm patched:vm base:vm cap:vm cap-31:vm patched:vm "
+ok "pairs: each with runs of its own" is "$(files)" \
+	"./env ./explained ./log ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/cap-01.json ./vm/cap-02.json ./vm/cap-31-01.json ./vm/cap-31-02.json ./vm/patched-01.json ./vm/patched-02.json "
+ok "pairs: side by side, in that order" matches "$(<"$tmp/out")" "metric +unit +base +cap +cap-31 +patched"
+ok "pairs: the runs of each are its own" matches "$(<"$tmp/out")" "^ *vm:.*x +s +3 +4 +5 +6 "
+ok "pairs: explains each" is "$(grep -o '^vm, [^:]*' "$tmp/out" | xargs)" "vm, cap vm, cap-31 vm, patched"
+try "$tmp/tree/bench/pairs" --report
+ok "pairs: the report of another time is of its kernels" matches "$status $(<"$tmp/out")" \
+	"^0 .*base +cap +cap-31 +patched"
+try env KERNELS="base=/mine cap-31 patched" "$tmp/tree/bench/pairs" --check
+ok "pairs: what has to be built" is "$status $(xargs <"$tmp/out")" "0 cap-31 patched"
+ok "make bench KERNELS=: builds these" matches \
+	"$(make -n -C "$TOP" --no-print-directory bench KERNELS="base cap-31")" "ci/kernel [$]kernels"
+
 pairs KERNELS="base absent"
 ok "pairs: a kernel that is not there" matches "$err" "no kernel .*/absent/bzImage"
 pairs KERNELS=base
-ok "pairs: one kernel" matches "$err" "name two"
+ok "pairs: one kernel" matches "$err" "name two or more"
+pairs KERNELS="base patched base"
+ok "pairs: a kernel twice" matches "$err" "each name once"
 pairs SCENARIO=nope
 ok "pairs: an unknown scenario" matches "$err" "no scenario 'nope'"
 pairs PAIRS=0
@@ -129,6 +157,12 @@ ok "pairs: nothing was run" not test -e "$tmp/calls"
 try "$TOP/bench/run" list
 ok "run: lists every scenario" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
 ok "run: each with its question" is "$(awk '{ print $2 }' "$tmp/out" | sort -u | xargs)" "gain no-regression"
+seconds=0
+for scenario in "$TOP"/bench/scenarios/*; do
+	seconds=$((seconds + $("$TOP/bench/run" takes "${scenario##*/}" 2>/dev/null)))
+done
+ok "run: all scenarios, six pairs of two kernels, take two hours at most: $((12 * seconds)) s" \
+	test $((12 * seconds)) -le 7200
 try make -C "$TOP" --no-print-directory bench SCENARIO=list
 ok "make bench SCENARIO=list" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
 try env -u VM_ACCEL "$TOP/bench/run" vm

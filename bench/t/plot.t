@@ -15,9 +15,10 @@ cd "$tmp"
 text() { sed -n 's/.*<!-- \(.*\) -->.*/\1/p' "$1"; }
 
 # a_run LABEL DATE CPUS: the JSON of a run. Those of an odd DATE take 8.5 us and do 16
-# operations, the others half of that; but the first takes 6.8 us.
+# operations, the others half of that; but the first takes 6.8 us. Those of DATE 2
+# and 4 tell of batches.
 a_run() {
-	local odd=$(($2 % 2)) usec=(4.25 8.5)
+	local odd=$(($2 % 2)) usec=(4.25 8.5) batches=([2]='[1, 2], [31, 90]' [4]='[31, 7], [32, 1]')
 
 	[[ $2 != 1 ]] || usec[1]=6.8
 	cat <<-END
@@ -29,7 +30,8 @@ a_run() {
 		  "madvise_time_per_page": {"value": ${usec[odd]}, "unit": "us/page", "better": "lower"},
 		  "ops": {"value": $((8 + odd * 8)), "unit": "ops/s", "better": "higher"},
 		  "size": {"value": 1, "unit": "pages", "better": "none"}},
-		 "samples": {"madvise_histogram": [[1000, 90], [$((2000 * $2)), 10]]}}
+		 "samples": {"madvise_histogram": [[1000, 90], [$((2000 * $2)), 10]],
+		  "reclaim_histogram": [[5000, 3]]${batches[$2]+, \"batches\": [${batches[$2]}]}}}
 	END
 }
 
@@ -40,12 +42,11 @@ for pair in 1 2 3 4 5 6; do
 done
 a_run base 20 4 >base-4.json
 "$TOP/bench/compare" 'runs/base*' 'runs/patched*' --json report.json >/dev/null
-printf '%s\n' '# pages count' '1 2 # two' '' '31 97' '32 1' >runs/patched.batches
 
 run "$TOP/bench/plot" -o out runs base-4.json report.json
 ok "succeeds" is "$status$err" 0
 ok "every plot, as SVG and PNG" is "$(cd out && echo *)" \
-	"batch-size.png batch-size.svg fault-latency.png fault-latency.svg ipis-per-page.png ipis-per-page.svg reclaim-latency.png reclaim-latency.svg throughput.png throughput.svg"
+	"batch-size.png batch-size.svg direct-reclaim.png direct-reclaim.svg fault-latency.png fault-latency.svg ipis-per-page.png ipis-per-page.svg reclaim-latency.png reclaim-latency.svg throughput.png throughput.svg"
 ok "says what it wrote" is "$(sort <<<"$out")" "$(printf '%s\n' out/* | sort)"
 ok "PNG" is "$(head -c 4 out/throughput.png | tail -c 3)" PNG
 ok "SVG" matches "$(head -n 5 out/throughput.svg)" "<svg "
@@ -62,6 +63,8 @@ ok "reclaim-latency: the medians" is \
 	"$(text out/reclaim-latency.svg | grep -xE '4.25|[68]\.[58]' | xargs)" "8.5 4.25"
 ok "ipis-per-page: the numbers of CPUs" is "$(text out/ipis-per-page.svg | grep -xE '[24]' | xargs)" "2 4"
 ok "fault-latency: how many runs" matches "$(text out/fault-latency.svg)" "base, 6 runs.*patched, 6 runs"
+ok "direct-reclaim: the latencies of reclaims" is "$(text out/direct-reclaim.svg | grep '^test' | sort -u)" "test, reclaim"
+ok "fault-latency: not these" is "$(text out/fault-latency.svg | grep '^test' | sort -u)" "test, madvise"
 ok "batch-size: how many batches, how many pages" matches "$(text out/batch-size.svg)" \
 	"patched \(100 batches\).*patched \(3041 pages\)"
 ok "batch-size: up to the largest" is "$(text out/batch-size.svg | grep -cx '17 - 32')" 2
@@ -78,10 +81,8 @@ ok "--only, --metrics" is "$(echo chosen/*) $(text chosen/throughput.svg | grep 
 	"chosen/throughput.png chosen/throughput.svg 2"
 run "$TOP/bench/plot" --only throughput --metrics size -o none report.json
 ok "--metrics of what is neither better nor worse" matches "$status $err" "1 .*nothing for throughput"
-cp runs/patched.batches runs/other.batches
 run "$TOP/bench/plot" --kernels patched -o one runs
 ok "--kernels: runs" is "$(text one/fault-latency.svg | grep ' runs$')" "patched, 6 runs"
-ok "--kernels: batches" is "$(text one/batch-size.svg | grep ' batches)$')" "patched (100 batches)"
 ok "--kernels: one is not compared" not test -e one/reclaim-latency.svg
 
 a_run base 1 8 >shared.json
@@ -94,8 +95,5 @@ head -c 200 report.json >half.json
 run "$TOP/bench/plot" -o none half.json runs
 ok "a truncated file" matches "$status $err" "1 plot: half.json: cannot be read as JSON"
 ok "and only one line" one_line "$err"
-echo '31 many' >>runs/patched.batches
-run "$TOP/bench/plot" -o none runs
-ok "a line that is no batch" matches "$status $err" 'patched.batches:6: not "PAGES COUNT"'
 ok "no file after an error" is "$(ls none)" ""
 done_testing

@@ -63,13 +63,13 @@ same_selftests() {
 	done
 }
 
-# mutants_do_not_apply: those that are not for the patched kernel as it is.
-mutants_do_not_apply() {
+# do_not_apply PATCH...: those that are not for the patched kernel as it is.
+do_not_apply() {
 	local patch
 
 	git -C "$BUILD/src" archive "$patched" mm | tar -x -C "$tmp"
-	for patch in "$TOP"/selftests/mutants/*.patch; do
-		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$patch") || echo "$patch"
+	for patch; do
+		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$TOP/$patch") || echo "$patch"
 	done
 }
 
@@ -125,7 +125,11 @@ run grep -cE '^\| madvise_tlb_ipis_per_page ' README.md
 ok "the README shows a measurement" is "$out" 1
 run invented README.md
 ok "the README's measurements are those of results/" is "$out" ""
-run mutants_do_not_apply
+run do_not_apply bench/variants/*.patch
+ok "every variant applies to the series" is "$out$err" ""
+run grep -L '^For ' bench/variants/*.patch
+ok "every variant says what it is for" is "$out" ""
+run do_not_apply selftests/mutants/*.patch
 ok "every mutant applies to the series" is "$out$err" ""
 run grep -LE '^(Killed-by: [^ ]+ [^ ]|Equivalent: .)' selftests/mutants/*.patch
 ok "every mutant says what kills it, or why nothing can" is "$out" ""
