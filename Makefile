@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # One line a target; the work is done by the scripts, whose --help tells which
-# variables they take.
+# variables they take. BASE is one of ci/bases, for all of them.
 
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
-export BUILD ?= build
-export KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
+export BASE BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
 export REVISION TO SIGNING_KEY CONFIG
 
+SHELL := /bin/bash
 KERNEL ?= patched
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ setup: ## install the Debian packages that are missing
 source: setup ## fetch Linux, or use KERNEL_TREE=DIR, and apply the series
 	@ci/source
 
-kernel: setup ## build BUILD/base/bzImage and BUILD/patched/bzImage
+kernel: setup ## build base and patched, of BASE=7.3|6.12
 	@ci/kernel
 
 check: setup ## run all tests; ends with "N passed, N failed"
@@ -66,7 +66,7 @@ report: ## print the comparison of the last make bench again
 	@bench/pairs --report
 
 shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
-	@ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
+	@. ci/lib.sh && ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
 
 # CC is a compiler unless the command line says who.
 mail: setup ## prepare the messages, send nothing: REVISION=, TO=, CC=, SIGNING_KEY=
@@ -78,5 +78,5 @@ refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
 deb: setup ## Debian packages of base and patched for this machine, or CONFIG= (hours)
 	@ci/deb
 
-clean: ## remove everything generated, and the work trees in KERNEL_TREE
+clean: ## remove what BASE generated (7.3: everything), and work trees in KERNEL_TREE
 	@ci/source clean

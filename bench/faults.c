@@ -76,6 +76,7 @@
 #include <unistd.h>
 
 #include "histogram.h"
+#include "swappiness.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -469,7 +470,8 @@ int main(int argc, char **argv)
 	nr_pages = ((size_t)mib << 20) / step_size * (step_size / page_size);
 	if (!nr_pages)
 		errx(2, "-s %ld: needs %zu MiB at least", mib, step_size >> 20);
-	snprintf(reclaim_request, sizeof(reclaim_request), "%zuK swappiness=max", step_size >> 10);
+	snprintf(reclaim_request, sizeof(reclaim_request), "%zuK swappiness=%s",
+		 step_size >> 10, max_swappiness(reclaim_path));
 
 	map_region();
 	assign_cpus();

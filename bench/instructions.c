@@ -48,6 +48,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "swappiness.h"
+
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
@@ -313,7 +315,7 @@ int main(int argc, char **argv)
 	if (kind == FILE_CACHE && !*reclaim_path)
 		errx(2, "-k cache needs -g: madvise reaches mapped pages only");
 	snprintf(reclaim_request, sizeof(reclaim_request), "%ldK swappiness=%s",
-		 mib * 1024 / 8 * 7, kind < FILE_MAPPED ? "max" : "0");
+		 mib * 1024 / 8 * 7, kind < FILE_MAPPED ? max_swappiness(reclaim_path) : "0");
 
 	check_instructions();
 	page_size = sysconf(_SC_PAGESIZE);

@@ -47,6 +47,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "swappiness.h"
+
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
@@ -373,7 +375,8 @@ int main(int argc, char **argv)
 	}
 	if (optind < argc)
 		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-g CGROUP | -f FILE]");
-	snprintf(reclaim_request, sizeof(reclaim_request), "%ldM swappiness=max", mib);
+	snprintf(reclaim_request, sizeof(reclaim_request), "%ldM swappiness=%s",
+		 mib, max_swappiness(reclaim_path));
 
 	page_size = sysconf(_SC_PAGESIZE);
 	page_words = page_size / sizeof(*region);

@@ -5,8 +5,11 @@
 #	. "$(dirname "$0")/../ci/lib.sh"
 #
 # Sets	TOP	the top of this tree
-#	BUILD	everything generated (default TOP/build; set it to move it)
-#	SERIES	the series file
+#	BASE	the Linux that the series is for, one of ci/bases (default 7.3)
+#	BUILD	everything generated (default TOP/build, for another BASE than the
+#		default TOP/build/BASE; set it to move it)
+#	SERIES	the series file, and LINUX_SOURCE and LINUX_SUITE, what Debian has
+#		BASE in: as in ci/bases, if they are not set
 #	CONFIGS	names of the configuration's fragments in configs/
 # It switches on strict mode: an unset variable or a failed command ends the
 # script.
@@ -14,10 +17,6 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BUILD=${BUILD:-$TOP/build}
-case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
-export BUILD
-SERIES=${SERIES:-$TOP/series}
 CONFIGS=${CONFIGS:-guest reclaim storage observe}
 
 # die MESSAGE: what, where, what to do; exit status 1, or DIE_STATUS if set.
@@ -25,6 +24,27 @@ die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
 
 # note MESSAGE: progress, to standard error.
 note() { echo "${0##*/}: $*" >&2; }
+
+# set_base: sets what depends on BASE. The first line of ci/bases is the default.
+set_base() {
+	local name source suite series default=''
+
+	while read -r name source suite series; do
+		[[ $name && $name != '#'* ]] || continue
+		default=${default:-$name}
+		[[ $name == "${BASE:=$name}" ]] || continue
+		LINUX_SOURCE=${LINUX_SOURCE:-$source}
+		LINUX_SUITE=${LINUX_SUITE:-$suite}
+		SERIES=${SERIES:-$TOP/$series}
+	done <"$TOP/ci/bases"
+	[[ ${SERIES:-} && ${LINUX_SOURCE:-} && ${LINUX_SUITE:-} ]] ||
+		die "no base '$BASE': ci/bases has those that there are"
+
+	BUILD=${BUILD:-$TOP/build$([[ $BASE == "$default" ]] || echo "/$BASE")}
+	case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
+	export BASE BUILD
+}
+set_base
 
 # usage: the comment at the head of the calling script is its help text.
 usage() { awk 'NR > 2 && !/^#/ { exit } NR > 2 { sub(/^# ?/, ""); print }' "$0"; }
@@ -87,23 +107,29 @@ wait_apart() {
 # kill_apart: for exit traps; nothing happens if there is no such child.
 kill_apart() { [[ -z $apart ]] || kill -- "-$apart" 2>/dev/null || true; }
 
-# series_patches: the paths of the patches, in the order of the series file SERIES
-# (default TOP/series), which is beside their directory.
-series_patches() {
+# patches_dir: where the patches of SERIES are: in "patches" beside it, or else beside it.
+patches_dir() {
 	local dir
 
 	dir=$(dirname "$SERIES")
+	[[ ! -d $dir/patches ]] || dir+=/patches
+	echo "$dir"
+}
+
+# series_patches: the paths of the patches, in the order of the series file SERIES.
+series_patches() {
 	[[ -f $SERIES ]] || die "no series file $SERIES"
-	awk -v dir="$dir/patches/" '{ sub(/#.*/, "") } NF { print dir $1 }' "$SERIES"
+	awk -v dir="$(patches_dir)/" '{ sub(/#.*/, "") } NF { print dir $1 }' "$SERIES"
 }
 
 # variant_patch NAME: the path of the patch that makes the kernel NAME of the patched
-# one, a variant of bench/variants or a mutant of selftests/mutants; "" if there is none.
+# one, a variant of bench/variants or a mutant of selftests/mutants, or what is below
+# them in BASE/ if it has to differ there; "" if there is none.
 variant_patch() {
 	local file
 
-	for file in "$TOP"/{bench/variants,selftests/mutants}/"$1.patch"; do
-		[[ ! -f $file ]] || echo "$file"
+	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch"; do
+		[[ ! -f $file ]] || { echo "$file"; return; }
 	done
 }
 

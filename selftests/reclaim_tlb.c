@@ -159,6 +159,7 @@ struct state {
 	int uffd;		/* 0 if the pages are of a file */
 	char *move_to;
 	char cgroup[64];
+	const char *max_swappiness;	/* as in reclaim_util.h */
 	int scale;		/* what WATERMARK_SCALE was */
 	char *freeable;		/* FREEABLE bytes */
 	char *locked;		/* memory, of which */
@@ -400,6 +401,8 @@ static const char *setup_memcg(struct state *s)
 		 getpid());
 	if (mkdir(s->cgroup, 0755))
 		return "cannot make a cgroup in " CGROUP_ROOT;
+	s->max_swappiness = write_to_cgroup(s, "memory.reclaim", "0 swappiness=max") ?
+			    "max" : "200";
 	if (write_to_cgroup(s, "memory.reclaim", "0") &&
 	    write_to_cgroup(s, "cgroup.procs", "0"))
 		return NULL;
@@ -413,7 +416,8 @@ static void reclaim_by_memcg(struct state *s)
 	char request[64];
 
 	snprintf(request, sizeof(request), "%u swappiness=%s",
-		 s->driver->nr_pages / 3 * psize(), s->uffd ? "max" : "0");
+		 s->driver->nr_pages / 3 * psize(),
+		 s->uffd ? s->max_swappiness : "0");
 	write_to_cgroup(s, "memory.reclaim", request);
 }
 

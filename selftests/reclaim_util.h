@@ -183,12 +183,20 @@ static inline bool remove_cgroup(struct reclaim_cgroup *cgroup)
 	       remove_cgroup_child(cgroup, "");
 }
 
+/* What memory.reclaim knows as no file pages at all; before "max" that was 200. */
+static inline const char *max_swappiness(int dir)
+{
+	return write_text(dir, "memory.reclaim", "0 swappiness=max") ? "max" : "200";
+}
+
 /* Asks for that many bytes; there may be less. */
 static inline bool reclaim_cgroup(struct reclaim_cgroup *cgroup, size_t size,
 				  const char *swappiness)
 {
 	char request[64];
 
+	if (!strcmp(swappiness, "max"))
+		swappiness = max_swappiness(cgroup->dir);
 	snprintf(request, sizeof(request), "%zu swappiness=%s", size,
 		 swappiness);
 	return write(cgroup->reclaim_fd, request, strlen(request)) > 0 ||

@@ -23,6 +23,12 @@ export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1
 
 config=() kbuild=() objects=()
 
+# swap_objects: those that mm/Makefile has only with CONFIG_SWAP.
+swap_objects() {
+	# shellcheck disable=SC2016 # make expands it
+	sed -n 's/^obj-$(CONFIG_SWAP).*=//p' "$src/mm/Makefile" | tr -s '[:blank:]' '\n' | sed -n 's,..*,mm/&,p'
+}
+
 # configuration NAME: sets objects, kbuild (arguments of make) and config
 # (arguments of scripts/config, which change the kernels' configuration).
 configuration() {
@@ -37,7 +43,7 @@ configuration() {
 		kbuild+=(C=2 CHECK='sparse -D__typeof_unqual__=__typeof__') ;;
 	no-swap)
 		config=(-d SWAP)
-		objects=("${changed[@]/mm\/swapfile.o/}") ;;
+		mapfile -t objects < <(printf '%s\n' "${changed[@]}" | grep -vxFf <(swap_objects)) ;;
 	no-memcg)
 		config=(-d MEMCG) ;;
 	no-thp)
@@ -67,8 +73,7 @@ prepare() {
 # says COMMIT: the warnings of the objects at COMMIT, without line numbers.
 says() {
 	git -C "$src" checkout -q --detach "$1"
-	# shellcheck disable=SC2068 # an object left out is an empty word
-	make_in ${objects[@]} 2>&1 | sed -E 's/:[0-9]+(:[0-9]+)?:/:/' | sort
+	make_in "${objects[@]}" 2>&1 | sed -E 's/:[0-9]+(:[0-9]+)?:/:/' | sort
 	[[ ${PIPESTATUS[0]} -eq 0 ]]
 }
 

@@ -8,6 +8,13 @@
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
+if [[ ! $SERIES -ef $TOP/series ]]; then
+	run "$TOP/ci/mail"
+	ok "only the series for the default base is mailed" \
+		matches "$status $err" "^1 mail: no cover letter for $SERIES"
+	done_testing
+fi
+
 need git b4 perl
 tmp=$(mktemp -d "$BUILD/mail.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # ci/refresh: commits become patches, and nothing else changes. It works on
-# copies of patches/ and series, and in a tree of its own.
+# copies of the patches and the series file, and in a tree of its own.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -63,8 +63,10 @@ make_tree() {
 	git -C "$1" reset -q --hard "$2"
 }
 
-mkdir "$copy"
-cp -r "$TOP/patches" "$TOP/series" "$copy"
+mkdir -p "$copy/patches"
+cp "${patches[@]}" "$copy/patches"
+cp "$SERIES" "$copy/series"
+echo letter >"$copy/patches/cover-letter"
 cp -a "$copy" "$tmp/first"
 make_tree "$tree" "$patched"
 make_tree "$tmp/am" "$base"
@@ -91,7 +93,7 @@ new=$(printf '%04d-mm-one-more-patch.patch' $((${#patches[@]} + 1)))
 ok "a new commit: a new patch" matches "$out" "new: patches/$new"
 ok "a new commit: the series has it last" is "$(tail -n 1 "$copy/series")" "$new"
 ok "a new commit: the series is else as it was" \
-	is "$(head -n -1 "$copy/series")" "$(<"$TOP/series")"
+	is "$(head -n -1 "$copy/series")" "$(<"$SERIES")"
 ok "a new commit: all are numbered anew" \
 	is "$(grep -c "^Subject: \[PATCH [0-9]*/$((${#patches[@]} + 1))\]" "$copy"/patches/*.patch | grep -c ':1$')" \
 	$((${#patches[@]} + 1))
@@ -107,7 +109,7 @@ run refresh
 ok "a subject: the file's name follows" \
 	is "$(tail -n 1 "$copy/series")" "${last%%-*}-mm-another-name.patch"
 ok "a subject: the old file is gone" not test -e "$copy/patches/$last"
-ok "a subject: the cover letter stays" cmp -s "$TOP/patches/cover-letter" "$copy/patches/cover-letter"
+ok "a subject: the cover letter stays" grep -qx letter "$copy/patches/cover-letter"
 git_tree reset -q --hard "$patched"
 run refresh
 

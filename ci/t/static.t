@@ -9,7 +9,8 @@
 
 need git quilt shellcheck perl
 cd "$TOP"
-mapfile -t patches < <(sed 's/#.*//' series | awk 'NF { print $1 }')
+dir=$(patches_dir)
+mapfile -t patches < <(series_patches | xargs -n 1 basename)
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
 tmp=$(mktemp -d "$BUILD/static.XXXXXX")
@@ -45,7 +46,7 @@ quilt_push() {
 		mkdir -p "$tmp/quilt/$(dirname "$file")"
 		git -C "$BUILD/src" show "$base:$file" >"$tmp/quilt/$file"
 	done
-	(cd "$tmp/quilt" && QUILT_PATCHES=$TOP/patches QUILT_SERIES=$TOP/series \
+	(cd "$tmp/quilt" && QUILT_PATCHES=$dir QUILT_SERIES=$SERIES \
 		quilt --quiltrc - push -aq) || return 1
 	for file in "${files[@]}"; do
 		git -C "$BUILD/src" show "$patched:$file" |
@@ -53,23 +54,28 @@ quilt_push() {
 	done
 }
 
-# selftests/ is what the series adds to the kernel tree.
+# selftests/ is what the series adds to the kernel tree; the ksft_*.sh only where the
+# tree has others.
 same_selftests() {
-	local file
+	local file files=(selftests/*.[ch])
 
-	for file in selftests/*.[ch] selftests/*.sh; do
+	! git -C "$BUILD/src" ls-tree --name-only "$base:tools/testing/selftests/mm" |
+		grep -q '^ksft_' || files+=(selftests/*.sh)
+	for file in "${files[@]}"; do
 		git -C "$BUILD/src" show "$patched:tools/testing/$(dirname "$file")/mm/$(basename "$file")" |
 			cmp - "$file" || return 1
 	done
 }
 
-# do_not_apply PATCH...: those that are not for the patched kernel as it is.
+# do_not_apply PATCH...: those that, as they are for BASE, are not for the patched
+# kernel as it is.
 do_not_apply() {
 	local patch
 
 	git -C "$BUILD/src" archive "$patched" mm | tar -x -C "$tmp"
 	for patch; do
-		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$TOP/$patch") || echo "$patch"
+		patch=$(variant_patch "$(basename "$patch" .patch)")
+		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$patch") || echo "$patch"
 	done
 }
 
@@ -77,7 +83,7 @@ do_not_apply() {
 killers() {
 	local program tests test
 
-	sed -n 's/^Killed-by: //p' selftests/mutants/*.patch | while read -r program tests; do
+	sed -n 's/^Killed-by: //p' selftests/mutants/{,*/}*.patch | while read -r program tests; do
 		for test in $tests; do
 			echo "$program $test"
 		done
@@ -115,7 +121,7 @@ run shellcheck "${files[@]}"
 ok "shellcheck: ${#files[@]} scripts" is "$status" 0
 run without_licence
 ok "a licence line in every file" is "$out" ""
-run diff <(printf '%s\n' "${patches[@]}") <(cd patches && ls -- *.patch)
+run diff <(printf '%s\n' "${patches[@]}") <(cd "$dir" && ls -- *.patch)
 ok "series names every patch, in order" is "$status" 0
 run quilt_push
 ok "quilt push -a gives what git am gives" is "$status" 0
@@ -131,7 +137,7 @@ run grep -L '^For ' bench/variants/*.patch
 ok "every variant says what it is for" is "$out" ""
 run do_not_apply selftests/mutants/*.patch
 ok "every mutant applies to the series" is "$out$err" ""
-run grep -LE '^(Killed-by: [^ ]+ [^ ]|Equivalent: .)' selftests/mutants/*.patch
+run grep -LE '^(Killed-by: [^ ]+ [^ ]|Equivalent: .)' selftests/mutants/{,*/}*.patch
 ok "every mutant says what kills it, or why nothing can" is "$out" ""
 run unknown_killers
 ok "the tests that kill mutants exist" is "$out$err" ""
@@ -140,9 +146,9 @@ ok "ci/coverage.md is what ci/coverage prints" is "$status" 0
 run ci/cover-letter
 ok "the cover letter's measurements are all in results/" is "$status$err" 0
 for patch in "${patches[@]}"; do
-	run ci/checkpatch "$BUILD/src" "patches/$patch"
+	run ci/checkpatch "$BUILD/src" "$dir/$patch"
 	ok "checkpatch --strict: $patch" is "$status$out$err" 0
-	run grep -cE '^(From: Reclaim TLB Batching|Signed-off-by: Reclaim TLB Batching)' "patches/$patch"
+	run grep -cE '^(From: Reclaim TLB Batching|Signed-off-by: Reclaim TLB Batching)' "$dir/$patch"
 	ok "signed off by its author: $patch" is "$out" 2
 done
 done_testing
