@@ -23,7 +23,7 @@ try() {
 make_tree() {
 	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched,cap,cap-31}
 	cp -r "$TOP/bench" "$tmp/tree"
-	cp "$TOP/ci/lib.sh" "$tmp/tree/ci"
+	cp "$TOP"/ci/{lib.sh,bases} "$tmp/tree/ci"
 	touch "$tmp/build/"{base,patched,cap,cap-31}/bzImage
 	cat >"$tmp/tree/ci/vm-run" <<'END'
 #!/usr/bin/env bash
