@@ -10,6 +10,8 @@ export REVISION TO SIGNING_KEY CONFIG
 
 SHELL := /bin/bash
 KERNEL ?= patched
+# builds those that a benchmark compares
+bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check check-debug check-upstream bisect races \
@@ -49,12 +51,10 @@ mutants: setup ## break the series in many ways: the tests must notice (an hour)
 	@ci/mutants
 
 bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
-	@$(if $(filter list,$(SCENARIO)),bench/run list,kernels=$$(bench/pairs --check) && \
-		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/pairs)
+	@$(if $(filter list,$(SCENARIO)),bench/run list,$(bench_kernels) && bench/pairs)
 
 bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
-	@kernels=$$(bench/pairs --check) && \
-		{ [ -z "$$kernels" ] || ci/kernel $$kernels; } && bench/bundle
+	@$(bench_kernels) && bench/bundle
 
 sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep
