@@ -1195,11 +1195,21 @@ static void page_out_mixed(struct state *s, int pass)
 	}
 }
 
+/* Has the file written back that is privately mapped, its end first. */
+static void write_back_private(struct state *s)
+{
+	size_t size = s->nr_pages / 4 * psize(), part = size / 16;
+	off_t start = MIX_PRIVATE * size;
+
+	for (off_t at = start + size - part; at >= start; at -= part)
+		must(s, !sync_file_range(s->fd, at, part, SYNC_FILE_RANGE_WRITE));
+}
+
 /*
- * For a page of the file that is privately mapped, between anonymous ones: makes
- * it dirty, or, if reclaim has unmapped it, has all of them written back.
+ * For a page of that file, between anonymous ones: makes it dirty or, if reclaim
+ * has unmapped it, has all of them written back before reclaim comes to them.
  */
-static bool write_back_private(struct worker *w, size_t i)
+static bool dirty_or_write_back(struct worker *w, size_t i)
 {
 	struct state *s = w->state;
 	size_t quarter_pages = s->nr_pages / 4;
@@ -1211,9 +1221,7 @@ static bool write_back_private(struct worker *w, size_t i)
 	    !(resident & 1))
 		fill_file(s, i);
 	else
-		must(s, !sync_file_range(s->fd, MIX_PRIVATE * quarter_pages * psize(),
-					 quarter_pages * psize(),
-					 SYNC_FILE_RANGE_WRITE));
+		write_back_private(s);
 	return true;
 }
 
@@ -1232,7 +1240,7 @@ TEST_F_TIMEOUT(reclaim_folios, mixed, timeout())
 		reason = no_file(s);
 	if (reason)
 		SKIP(return, "%s", reason);
-	s->operation = write_back_private;
+	s->operation = dirty_or_write_back;
 	s->every = 2;
 	s->page_out = page_out_mixed;
 	s->verify = verify_file;
