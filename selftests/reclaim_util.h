@@ -123,6 +123,7 @@ struct reclaim_cgroup {
 	char path[PATH_MAX];
 	int dir;
 	int reclaim_fd;		/* memory.reclaim, or -1 */
+	const char *max_swappiness;	/* no file pages at all */
 };
 
 /* Without one, reclaim_fd is -1. */
@@ -154,6 +155,9 @@ static inline void make_cgroup(struct reclaim_cgroup *cgroup, const char *name)
 	    mkdirat(cgroup->dir, "leaf", 0755))
 		return;
 	cgroup->reclaim_fd = openat(cgroup->dir, "memory.reclaim", O_WRONLY);
+	/* before there was "max", that was 200 */
+	cgroup->max_swappiness = write_text(cgroup->dir, "memory.reclaim",
+					    "0 swappiness=max") ? "max" : "200";
 }
 
 /* For this process. If it cannot be entered, reclaim_fd is -1. */
@@ -183,12 +187,6 @@ static inline bool remove_cgroup(struct reclaim_cgroup *cgroup)
 	       remove_cgroup_child(cgroup, "");
 }
 
-/* What memory.reclaim knows as no file pages at all; before "max" that was 200. */
-static inline const char *max_swappiness(int dir)
-{
-	return write_text(dir, "memory.reclaim", "0 swappiness=max") ? "max" : "200";
-}
-
 /* Asks for that many bytes; there may be less. */
 static inline bool reclaim_cgroup(struct reclaim_cgroup *cgroup, size_t size,
 				  const char *swappiness)
@@ -196,7 +194,7 @@ static inline bool reclaim_cgroup(struct reclaim_cgroup *cgroup, size_t size,
 	char request[64];
 
 	if (!strcmp(swappiness, "max"))
-		swappiness = max_swappiness(cgroup->dir);
+		swappiness = cgroup->max_swappiness;
 	snprintf(request, sizeof(request), "%zu swappiness=%s", size,
 		 swappiness);
 	return write(cgroup->reclaim_fd, request, strlen(request)) > 0 ||
