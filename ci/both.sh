@@ -110,6 +110,8 @@ drop_stale() {
 run_both() {
 	local images=$1 dir=$2 option=$3 run worse
 
+	! cmp -s "$images"/{base,patched}/bzImage ||
+		die "$images: base and patched are the same image: remove both, and start again"
 	mkdir -p "$dir"
 	drop_stale "$images" "$dir"
 	compgen -G "$dir/*/*.log" >/dev/null || rm -f "$dir/env"
