@@ -12,8 +12,8 @@
  * and look for writes that got lost or ended up elsewhere.  They also count the
  * flushes.
  *
- * RECLAIM_TLB_ROUNDS in the environment is the number of rounds of each race
- * that have to catch reclaim in the act.
+ * RECLAIM_TLB_ROUNDS in the environment is the number of rounds of a test; of a
+ * race, that of rounds that have to catch reclaim in the act.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
 	ASSERT_TRUE(start_workers(s, count_in_pages));
 
 	swapped = vm_counter("pswpout");
-	for (int round = 0; round < DATA_ROUNDS; round++) {
+	for (int round = 0; round < rounds_wanted(DATA_ROUNDS); round++) {
 		ASSERT_EQ(madvise(s->region, s->nr_pages * psize(),
 				  MADV_PAGEOUT), 0);
 		/* the other CPUs bring pages back, half of them at least */
