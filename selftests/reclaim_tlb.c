@@ -357,6 +357,9 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
 	if (!have_swap())
 		SKIP(return, "needs swap");
 
+	/* else the rounds could be over before the other CPUs came to most pages */
+	for (size_t i = 0; i < s->nr_pages; i++)
+		write_word(s->region + i * psize(), i + 1);
 	ASSERT_TRUE(start_workers(s, count_in_pages));
 
 	swapped = vm_counter("pswpout");
