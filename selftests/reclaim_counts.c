@@ -44,7 +44,11 @@
 /* Pages of the region: two PMDs, where pages have 4 KiB */
 #define NR_PAGES	1024UL
 
-#define INSTANCES	"/sys/kernel/tracing/instances"
+/* Freed entries of swap that each CPU keeps for later, if there is free_swap_slot() */
+#define SLOTS_CACHE	64
+
+#define TRACING		"/sys/kernel/tracing/"
+#define PASS_OF_RECLAIM	"events/vmscan/mm_vmscan_reclaim_pages/enable"
 
 /* What the region is made of */
 struct memory {
@@ -118,6 +122,12 @@ static long pages_in_swap(struct state *s)
 	return cgroup_counter(s, "memory.swap.current", "") / psize();
 }
 
+/* Not every kernel has all that written() and read_back() need. */
+static bool counts_swap(struct state *s)
+{
+	return cgroup_counter(s, "memory.stat", "pswpout") >= 0;
+}
+
 static long written(struct state *s)
 {
 	return counter(s, "pswpout") + counter(s, "zswpout") +
@@ -139,6 +149,22 @@ static long read_back(struct state *s)
 	EXPECT_NE(tries, 0)						\
 		TH_LOG("never: %s", #condition);			\
 } while (0)
+
+static long cached_slots(void)
+{
+	char line[256];
+	long cached = 0;
+	FILE *file;
+
+	file = fopen("/proc/kallsyms", "r");
+	if (!file)
+		return 0;
+	while (!cached && fgets(line, sizeof(line), file))
+		if (strstr(line, " free_swap_slot\n"))
+			cached = SLOTS_CACHE * sysconf(_SC_NPROCESSORS_ONLN);
+	fclose(file);
+	return cached;
+}
 
 static struct system system_counts(void)
 {
@@ -316,11 +342,13 @@ FIXTURE_TEARDOWN_PARENT(reclaim_counts)
  */
 static void finish(struct __test_metadata *_metadata, struct state *s, long nr)
 {
+	long cached = cached_slots();
 	struct system now;
 
 	/* each page that was reclaimed left its shadow, and is missed once */
 	EXPECT_TRUE(child_reads_back(s));
-	EXPECT_SOON(read_back(s) == nr);
+	if (counts_swap(s))
+		EXPECT_SOON(read_back(s) == nr);
 	EXPECT_SOON(counter(s, "workingset_refault_anon") == nr);
 	EXPECT_LE(counter(s, "workingset_activate_anon"), nr);
 
@@ -331,8 +359,9 @@ static void finish(struct __test_metadata *_metadata, struct state *s, long nr)
 	EXPECT_SOON(counter(s, "shmem") == 0);
 	EXPECT_SOON(counter(s, "swapcached") == 0);
 	EXPECT_SOON(counter(s, "active_anon") + counter(s, "inactive_anon") == 0);
-	EXPECT_SOON(pages_in_swap(s) == 0);
-	EXPECT_SOON(system_counts().free_swap == s->before.free_swap);
+	EXPECT_SOON(pages_in_swap(s) <= cached);
+	EXPECT_SOON(system_counts().free_swap + cached * psize() >=
+		    s->before.free_swap);
 	EXPECT_SOON(vm_counter("nr_isolated_anon") == 0);
 	EXPECT_SOON(vm_counter("nr_isolated_file") == 0);
 	EXPECT_SOON(vm_counter("nr_writeback") == 0);
@@ -357,9 +386,12 @@ TEST_F_TIMEOUT(reclaim_counts, memcg, TIMEOUT)
 	swapped = pages_in_swap(s);
 
 	ksft_print_msg("%ld pages swapped out\n", swapped);
-	if (swapped < (long)NR_PAGES / 2)
+	if (swapped < (long)NR_PAGES / 2) {
+		EXPECT_TRUE(child_exits(s));
 		SKIP(return, "swap took too few pages");
-	EXPECT_SOON(written(s) == swapped);
+	}
+	if (counts_swap(s))
+		EXPECT_SOON(written(s) == swapped);
 	EXPECT_SOON(by_request(s, "pgsteal") == swapped);
 	EXPECT_GE(by_request(s, "pgscan"), swapped);
 	EXPECT_LE(counter(s, "pgactivate"),
@@ -380,16 +412,17 @@ static bool start_trace(struct trace *trace)
 {
 	char pid[16];
 
-	snprintf(trace->path, sizeof(trace->path), INSTANCES "/reclaim_counts.%d",
-		 getpid());
+	if (access(TRACING PASS_OF_RECLAIM, W_OK))
+		return false;
+	snprintf(trace->path, sizeof(trace->path),
+		 TRACING "instances/reclaim_counts.%d", getpid());
 	if (mkdir(trace->path, 0755)) {
 		*trace->path = '\0';
 		return false;
 	}
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	return write_trace(trace, "set_event_pid", pid) &&
-	       write_trace(trace, "events/vmscan/mm_vmscan_reclaim_pages/enable",
-			   "1");
+	       write_trace(trace, PASS_OF_RECLAIM, "1");
 }
 
 static unsigned long field(const char *line, const char *name)
@@ -437,8 +470,10 @@ static void trace_page_out(struct __test_metadata *_metadata, struct state *s)
 	struct trace *trace = &s->trace;
 	long kept, swapped;
 
-	if (!start_trace(trace))
-		SKIP(return, "needs tracefs");
+	if (!start_trace(trace)) {
+		EXPECT_TRUE(child_exits(s));
+		SKIP(return, "needs the event vmscan/mm_vmscan_reclaim_pages");
+	}
 	ASSERT_TRUE(page_out(s));
 	ASSERT_TRUE(read_trace(trace));
 	swapped = pages_in_swap(s);
@@ -446,12 +481,15 @@ static void trace_page_out(struct __test_metadata *_metadata, struct state *s)
 	ksft_print_msg("%lu pages scanned, %lu reclaimed, %lu activated, %ld in swap\n",
 		       trace->scanned, trace->reclaimed, trace->activated,
 		       swapped);
-	if (swapped < (long)NR_PAGES / 4)
+	if (swapped < (long)NR_PAGES / 4) {
+		EXPECT_TRUE(child_exits(s));
 		SKIP(return, "swap took too few pages");
+	}
 
 	/* each once, also if its folio was split and it passed again */
 	EXPECT_EQ(trace->scanned, NR_PAGES);
-	EXPECT_SOON(written(s) == swapped);
+	if (counts_swap(s))
+		EXPECT_SOON(written(s) == swapped);
 	EXPECT_SOON(counter(s, "pgactivate") == (long)trace->activated);
 	/* no swap: activated; kept only if it is written and I/O is not over */
 	kept = NR_PAGES - trace->reclaimed - trace->activated;

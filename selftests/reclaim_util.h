@@ -187,7 +187,7 @@ static inline bool remove_cgroup(struct reclaim_cgroup *cgroup)
 	       remove_cgroup_child(cgroup, "");
 }
 
-/* Asks for that many bytes; there may be less. */
+/* Asks for that many bytes; there may be less, and io_uring may interrupt it. */
 static inline bool reclaim_cgroup(struct reclaim_cgroup *cgroup, size_t size,
 				  const char *swappiness)
 {
@@ -198,7 +198,7 @@ static inline bool reclaim_cgroup(struct reclaim_cgroup *cgroup, size_t size,
 	snprintf(request, sizeof(request), "%zu swappiness=%s", size,
 		 swappiness);
 	return write(cgroup->reclaim_fd, request, strlen(request)) > 0 ||
-	       errno == EAGAIN;
+	       errno == EAGAIN || errno == EINTR;
 }
 
 /* A setting of the system, and what it was; of several words, that in [] */
