@@ -133,6 +133,15 @@ variant_patch() {
 	done
 }
 
+# variant_subject NAME: of that patch, without the subsystem.
+variant_subject() { sed -n 's/^Subject: \[PATCH\] [^ ]*: //p' "$(variant_patch "$1")"; }
+
+# variant_trailer NAME TRAILER: the paragraph that begins with "TRAILER:", without that.
+variant_trailer() {
+	sed -n "/^$2: /,/^\(---\)\?\$/p" "$(variant_patch "$1")" |
+		sed -e "s/^$2: //" -e '/^\(---\)\?$/d' | paste -sd ' '
+}
+
 # borrow REPOSITORY DIR [ARG...]: git init ARG... DIR, which finds the objects of
 # the REPOSITORY (its git directory) too, and knows nothing else of it.
 borrow() {
