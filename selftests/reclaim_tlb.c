@@ -86,7 +86,7 @@ static int rounds_wanted(int default_rounds)
 	return rounds ? atoi(rounds) : default_rounds;
 }
 
-static int race_timeout(void)
+static int test_timeout(void)
 {
 	return TIMEOUT * (1 + rounds_wanted(0) / RACE_ROUNDS);
 }
@@ -349,9 +349,10 @@ static void *count_in_pages(void *arg)
 }
 
 /* No write of any CPU may get lost when its page is written out and read in. */
-TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
+TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, test_timeout())
 {
 	struct state *s = &self->state;
+	int rounds = rounds_wanted(DATA_ROUNDS);
 	long swapped, errors;
 
 	if (!have_swap())
@@ -363,7 +364,7 @@ TEST_F_TIMEOUT(reclaim_tlb, anon_writes_survive, TIMEOUT)
 	ASSERT_TRUE(start_workers(s, count_in_pages));
 
 	swapped = vm_counter("pswpout");
-	for (int round = 0; round < rounds_wanted(DATA_ROUNDS); round++) {
+	for (int round = 0; round < rounds; round++) {
 		ASSERT_EQ(madvise(s->region, s->nr_pages * psize(),
 				  MADV_PAGEOUT), 0);
 		/* the other CPUs bring pages back, half of them at least */
@@ -832,7 +833,7 @@ static bool map_file(struct state *s)
  * A dirty file folio is unmapped by reclaim, but written out by the flusher.
  * The flusher looks for PTEs to find out who may write to it, not into TLBs.
  */
-TEST_F_TIMEOUT(reclaim_race, file_writes_survive, race_timeout())
+TEST_F_TIMEOUT(reclaim_race, file_writes_survive, test_timeout())
 {
 	struct state *s = &self->state;
 	char name[] = "./reclaim_tlb.XXXXXX";
@@ -887,7 +888,7 @@ static bool no_write_is_lost(struct state *s)
  * A page must not be written out while a CPU still writes to it, and be it the
  * first of many: with MADV_PAGEOUT it is.
  */
-TEST_F_TIMEOUT(reclaim_race, last_writes_survive, race_timeout())
+TEST_F_TIMEOUT(reclaim_race, last_writes_survive, test_timeout())
 {
 	struct state *s = &self->state;
 	int caught;
@@ -930,7 +931,7 @@ static bool moved_page_is_unchanged(struct state *s)
  * UFFDIO_MOVE moves a page that is swapped out under the folio lock, without a
  * TLB flush.  A write to the old address must not reach the page after that.
  */
-TEST_F_TIMEOUT(reclaim_race, moved_page_is_not_written, race_timeout())
+TEST_F_TIMEOUT(reclaim_race, moved_page_is_not_written, test_timeout())
 {
 	struct state *s = &self->state;
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
