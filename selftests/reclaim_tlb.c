@@ -28,7 +28,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -51,9 +50,6 @@
 #define RACE_TRIES	4
 
 #define REGION_PAGES	4096
-
-/* Where the cgroup of a test is made */
-#define CGROUP_ROOT	"/sys/fs/cgroup"
 
 /*
  * kswapd runs when less memory is free than a part of it, in 1/10000, and that
@@ -89,20 +85,6 @@ static int rounds_wanted(int default_rounds)
 static int test_timeout(void)
 {
 	return TIMEOUT * (1 + rounds_wanted(0) / RACE_ROUNDS);
-}
-
-static bool write_string(const char *path, const char *string)
-{
-	ssize_t len = strlen(string);
-	bool written;
-	int fd;
-
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return false;
-	written = write(fd, string, len) == len;
-	close(fd);
-	return written;
 }
 
 struct state;
@@ -158,8 +140,7 @@ struct state {
 	atomic_int writeback;	/* of it: enum writeback */
 	int uffd;		/* 0 if the pages are of a file */
 	char *move_to;
-	char cgroup[64];
-	const char *max_swappiness;	/* as in reclaim_util.h */
+	struct reclaim_cgroup cgroup;
 	int scale;		/* what WATERMARK_SCALE was */
 	char *freeable;		/* FREEABLE bytes */
 	char *locked;		/* memory, of which */
@@ -390,39 +371,18 @@ static void reclaim_by_madvise(struct state *s)
 	madvise(s->region, s->driver->nr_pages * psize(), MADV_PAGEOUT);
 }
 
-static bool write_to_cgroup(struct state *s, const char *file,
-			    const char *string)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", s->cgroup, file);
-	return write_string(path, string);
-}
-
 static const char *setup_memcg(struct state *s)
 {
-	snprintf(s->cgroup, sizeof(s->cgroup), CGROUP_ROOT "/reclaim_tlb.%d",
-		 getpid());
-	if (mkdir(s->cgroup, 0755))
-		return "cannot make a cgroup in " CGROUP_ROOT;
-	s->max_swappiness = write_to_cgroup(s, "memory.reclaim", "0 swappiness=max") ?
-			    "max" : "200";
-	if (write_to_cgroup(s, "memory.reclaim", "0") &&
-	    write_to_cgroup(s, "cgroup.procs", "0"))
-		return NULL;
-	rmdir(s->cgroup);
-	return "needs the memory controller of cgroup v2";
+	enter_cgroup(&s->cgroup, "reclaim_tlb");
+	return s->cgroup.reclaim_fd < 0 ?
+		"needs the memory controller of cgroup v2" : NULL;
 }
 
 /* As much as makes reclaim come as far as the page of the race, and beyond */
 static void reclaim_by_memcg(struct state *s)
 {
-	char request[64];
-
-	snprintf(request, sizeof(request), "%u swappiness=%s",
-		 s->driver->nr_pages / 3 * psize(),
-		 s->uffd ? s->max_swappiness : "0");
-	write_to_cgroup(s, "memory.reclaim", request);
+	reclaim_cgroup(&s->cgroup, s->driver->nr_pages / 3 * psize(),
+		       s->uffd ? "max" : "0");
 }
 
 static int get_watermarks(void)
@@ -437,7 +397,7 @@ static bool set_watermarks(int scale)
 	char string[16];
 
 	snprintf(string, sizeof(string), "%d", scale);
-	return write_string(WATERMARK_SCALE, string);
+	return write_text(AT_FDCWD, WATERMARK_SCALE, string);
 }
 
 /*
@@ -583,8 +543,7 @@ FIXTURE_SETUP(reclaim_race)
 /* In the parent: the cgroup is empty by then, however the test ended. */
 FIXTURE_TEARDOWN_PARENT(reclaim_race)
 {
-	if (self->state.cgroup[0])
-		rmdir(self->state.cgroup);
+	remove_cgroup(&self->state.cgroup);
 	if (self->state.scale)
 		set_watermarks(self->state.scale);
 }
