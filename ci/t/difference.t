@@ -287,6 +287,10 @@ test_reruns() {
 	guest 'echo vm-run: no QEMU; exit 125'
 	start
 	ok "no guest starts" matches "$status $err" "^1 .*other on base did not start: vm-run: no QEMU"
+	guest 'echo ok 1'
+	cp "$tmp"/images/{base,patched}/bzImage
+	start
+	ok "two equal images: refused" matches "$status $boots $err" "^1  .*base and patched are the same image"
 }
 
 # shellcheck disable=SC2016 # for the guest

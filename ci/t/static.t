@@ -81,9 +81,10 @@ do_not_apply() {
 
 # killers: PROGRAM TEST, each that a mutant names.
 killers() {
-	local program tests test
+	local patch program tests test
 
-	sed -n 's/^Killed-by: //p' selftests/mutants/{,*/}*.patch | while read -r program tests; do
+	for patch in selftests/mutants/*.patch; do
+		read -r program tests <<<"$(variant_trailer "$(basename "$patch" .patch)" Killed-by)"
 		for test in $tests; do
 			echo "$program $test"
 		done
