@@ -18,12 +18,6 @@ kbuild() {
 	make -C "$src" O="$obj" CC="$cc" "$@"
 }
 
-# lock: one at a time in BUILD, which has one work tree.
-lock() {
-	exec {lock}>"$BUILD/kernel.lock"
-	flock -n "$lock" || { note "waiting for another build in $BUILD"; flock "$lock"; }
-}
-
 # apply_for KERNEL...: the series, and the patches of those KERNELs that are variants.
 apply_for() {
 	local kernel patch variants=()

@@ -83,6 +83,18 @@ need_space() {
 		die "$1 has $free GiB free, $2 GiB are needed: free some, or set BUILD to another place"
 }
 
+# lock_build: for this script and those that it starts: one at a time in BUILD, which has
+# one work tree.
+lock_build() {
+	local fd
+
+	[[ ${BUILD_LOCKED:-} != "$BUILD" ]] || return 0
+	mkdir -p "$BUILD"
+	exec {fd}>"$BUILD/kernel.lock"
+	flock -n "$fd" || { note "waiting for another build in $BUILD"; flock "$fd"; }
+	export BUILD_LOCKED=$BUILD
+}
+
 # A child in a process group of its own, one at a time: killed with all that it
 # started, and free to kill its group, as mmdebstrap does when it fails.
 apart=''

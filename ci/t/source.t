@@ -69,6 +69,21 @@ ok "a second time: nothing happens" is "$status$err" 0
 ok "a second time: no file is touched" \
 	is "$(stat -c %Y.%y "$tmp/build/src/mm/vmscan.c")" "$stamp"
 
+# a build holds this, and takes what is in BUILD/src
+flock "$tmp/build/kernel.lock" sh -c "until [ -e '$tmp/built' ]; do sleep 0.1; done" &
+until_true 10 not flock -n "$tmp/build/kernel.lock" true
+git -C "$tmp/build/src" checkout -q --detach HEAD^
+before_it=$(git -C "$tmp/build/src" rev-parse HEAD)
+source_at BUILD="$tmp/build" 2>"$tmp/waiting" &
+ok "while a kernel is built: it waits, and says so" \
+	until_true 10 grep -q "waiting for another build in $tmp/build" "$tmp/waiting"
+ok "while a kernel is built: the work tree is as it was" \
+	is "$(git -C "$tmp/build/src" rev-parse HEAD)" "$before_it"
+run source_at BUILD_LOCKED="$tmp/build"
+ok "what the build itself starts does not wait" is "$status$err" 0
+touch "$tmp/built"
+ok "then it goes on" wait $!
+
 run source_at KERNEL_TREE=/nonexistent
 ok "KERNEL_TREE that is no repository" refused "/nonexistent is no git repository"
 run source_at KERNEL_TREE="$TOP"
