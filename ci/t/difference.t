@@ -210,6 +210,8 @@ test_complaints() {
 	sums "a complaint of base" 3 0
 	both "$good" "$good" "" "$new"
 	sums "a new complaint" 3 1
+	echo "$old" >"$tmp/logs/base/other.1.console"
+	sums "a complaint of base in another unit" 3 0 --of unit
 	old="BUG: KCSAN: data-race in f.isra.0 / g"
 	both "$good" "$good" "$old" "BUG: KCSAN: data-race in f / g"
 	sums "the same pair of functions" 3 0
