@@ -76,6 +76,7 @@
 #include <unistd.h>
 
 #include "histogram.h"
+#include "number.h"
 #include "swappiness.h"
 
 #ifndef MADV_PAGEOUT
@@ -401,17 +402,6 @@ static void write_histogram(const char *path)
 				(unsigned long long)touchers->buckets[i]);
 	if (fclose(file))
 		err(1, "%s", path);
-}
-
-/* A decimal number from min to max. */
-static long number(const char *text, long min, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < min || n > max)
-		errx(2, "%s: not a number from %ld to %ld", text, min, max);
-	return n;
 }
 
 static long mib = 32, rate = 8000, seconds = 10;

@@ -14,20 +14,10 @@
 #include <err.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A decimal number from 1 to max. */
-static size_t number(const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		errx(2, "%s: not a number from 1 to %ld", text, max);
-	return n;
-}
+#include "number.h"
 
 /* Base pages that are there when they are touched. */
 static char *map(size_t size)
@@ -50,8 +40,8 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		errx(2, "wrong arguments: see the head of fragment.c");
-	size = number(argv[1], 1 << 24) << 20;
-	part = number(argv[2], 1 << 9);
+	size = number(argv[1], 1, 1 << 24) << 20;
+	part = number(argv[2], 1, 1 << 9);
 	kept = map(size);
 	given = map(size);
 	if (mlock2(kept, size, MLOCK_ONFAULT))

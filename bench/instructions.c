@@ -48,6 +48,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "swappiness.h"
 
 #ifndef MADV_PAGEOUT
@@ -274,17 +275,6 @@ static enum kind kind_named(const char *name)
 	errx(2, "no kind '%s': see the head of instructions.c", name);
 }
 
-/* A decimal number from 1 to max. */
-static long number(const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		errx(2, "%s: not a number from 1 to %ld", text, max);
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	long mib = 16, rounds = 9;
@@ -298,10 +288,10 @@ int main(int argc, char **argv)
 			kind_given = true;
 			break;
 		case 's':
-			mib = number(optarg, 1 << 20);
+			mib = number(optarg, 1, 1 << 20);
 			break;
 		case 'r':
-			rounds = number(optarg, 1000);
+			rounds = number(optarg, 1, 1000);
 			break;
 		case 'g':
 			snprintf(reclaim_path, sizeof(reclaim_path), "%s/memory.reclaim", optarg);

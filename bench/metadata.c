@@ -38,6 +38,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "number.h"
+
 #define FILES_PER_DIR	8
 #define FILE_BYTES	2000
 
@@ -145,17 +147,6 @@ static void operate(unsigned int percent)
 	}
 }
 
-/* A decimal number from 1 to max. */
-static long number(const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		errx(2, "%s: not a number from 1 to %ld", text, max);
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	long files = 8000, operations = 20000, seed = 1;
@@ -169,13 +160,13 @@ int main(int argc, char **argv)
 			break;
 		case 'n':
 			/* what the levels have names for */
-			files = number(optarg, 16 * 16 * 16 * 16 * FILES_PER_DIR);
+			files = number(optarg, 1, 16 * 16 * 16 * 16 * FILES_PER_DIR);
 			break;
 		case 'o':
-			operations = number(optarg, 1000000000);
+			operations = number(optarg, 1, 1000000000);
 			break;
 		case 's':
-			seed = number(optarg, 1000000000);
+			seed = number(optarg, 1, 1000000000);
 			break;
 		default:
 			return 2;

@@ -47,6 +47,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "swappiness.h"
 
 #ifndef MADV_PAGEOUT
@@ -336,17 +337,6 @@ static void map_file(const char *path)
 	close(fd);
 }
 
-/* A decimal number from 1 to max. */
-static long number(const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		errx(2, "%s: not a number from 1 to %ld", text, max);
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	void (*pageout)(void) = pageout_madvise;
@@ -357,10 +347,10 @@ int main(int argc, char **argv)
 	while ((opt = getopt(argc, argv, "s:r:g:f:")) != -1) {
 		switch (opt) {
 		case 's':
-			mib = number(optarg, 1 << 20);
+			mib = number(optarg, 1, 1 << 20);
 			break;
 		case 'r':
-			rounds = number(optarg, 1000);
+			rounds = number(optarg, 1, 1000);
 			break;
 		case 'g':
 			pageout = pageout_reclaim;

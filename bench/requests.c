@@ -49,6 +49,7 @@
 #include <unistd.h>
 
 #include "histogram.h"
+#include "number.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_COLD 20
@@ -275,17 +276,6 @@ static void report(const char *name, const struct thread *t)
 	       name, (unsigned long long)t->done, name, quantile(t->buckets, t->done / 2),
 	       name, quantile(t->buckets, t->done / 100),
 	       name, quantile(t->buckets, t->done / 1000), name, t->slowest / 1e3);
-}
-
-/* A decimal number from min to max. */
-static long number(const char *text, long min, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < min || n > max)
-		errx(2, "%s: not a number from %ld to %ld", text, min, max);
-	return n;
 }
 
 int main(int argc, char **argv)

@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #include "histogram.h"
+#include "number.h"
 
 #define STALL_NSEC	200000000
 
@@ -142,17 +143,6 @@ static int connect_to_echo(size_t size)
 		err(1, "connect");
 	no_delay(fd);
 	return fd;
-}
-
-/* A decimal number from min to max. */
-static long number(const char *text, long min, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < min || n > max)
-		errx(2, "%s: not a number from %ld to %ld", text, min, max);
-	return n;
 }
 
 int main(int argc, char **argv)

@@ -63,6 +63,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../bench/number.h"
+
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
@@ -476,17 +478,6 @@ static int wait_for_tasks(void)
 	return result;
 }
 
-/* A decimal number from 1 to max. */
-static long number(const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		errx(2, "%s: not a number from 1 to %ld", text, max);
-	return n;
-}
-
 static void add_region(const char *name)
 {
 	enum kind kind = 0;
@@ -513,16 +504,16 @@ static void parse(int argc, char **argv)
 
 	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwe")) != -1) {
 		switch (opt) {
-		case 't': nr_tasks = number(optarg, 64); break;
+		case 't': nr_tasks = number(optarg, 1, 64); break;
 		case 'k': add_region(optarg); break;
 		case 'd': dir = optarg; break;
-		case 's': mib = number(optarg, 1 << 20); break;
-		case 'r': nr_rounds = number(optarg, 1 << 30); break;
-		case 'u': unit = number(optarg, 1 << 20); break;
+		case 's': mib = number(optarg, 1, 1 << 20); break;
+		case 'r': nr_rounds = number(optarg, 1, 1 << 30); break;
+		case 'u': unit = number(optarg, 1, 1 << 20); break;
 		case 'x': random_data = true; break;
 		case 'z': mostly_zero = true; break;
 		case 'o': how = optarg; break;
-		case 'f': nr_faulters = number(optarg, THREADS_MAX); break;
+		case 'f': nr_faulters = number(optarg, 1, THREADS_MAX); break;
 		case 'n': unfair = true; break;
 		case 'm': bind_to_first_node(); break;
 		case 'w': wait_for_line = true; break;
