@@ -23,7 +23,7 @@ try() {
 make_tree() {
 	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched,cap,cap-31}
 	cp -r "$TOP/bench" "$tmp/tree"
-	cp "$TOP"/ci/{lib.sh,bases} "$tmp/tree/ci"
+	cp "$TOP"/ci/{lib.sh,arches,bases} "$tmp/tree/ci"
 	touch "$tmp/build/"{base,patched,cap,cap-31}/bzImage
 	cat >"$tmp/tree/ci/vm-run" <<'END'
 #!/usr/bin/env bash
@@ -72,7 +72,7 @@ ok "pairs: succeeds" is "$status" 0
 ok "pairs: the kernels take turns" is "$(order)" \
 	"base:pageout patched:pageout base:vm patched:vm base:pageout patched:pageout base:vm patched:vm "
 ok "pairs: raw data, environment and reports" is "$(files)" \
-	"./env ./explained ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/patched-01.json ./vm/patched-02.json "
+	"./env ./explained ./explained.md ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/patched-01.json ./vm/patched-02.json "
 ok "pairs: CPUs, memory, settings" matches "$(head -n1 "$tmp/calls")" \
 	"-c 2 -m 1024 .*DURATION=7 A=1 B=2 /bench/run pageout"
 ok "pairs: prints the comparison" matches "$(<"$tmp/out")" "vm:.*pairs: 2"
@@ -93,7 +93,7 @@ ok "pairs: says what broke, and where" matches "$err" \
 	"vm/base-01.json failed with status 1: run: INVALID RUN of vm: it broke: see .*/log"
 ok "pairs: explains that there is no answer" matches "$(<"$tmp/out")" "vm: no answer: .*it broke"
 ok "pairs: puts the failed scenario aside" is "$(files)" \
-	"./env ./explained ./failed/vm/base-01.json ./failed/vm/reason ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md "
+	"./env ./explained ./explained.md ./failed/vm/base-01.json ./failed/vm/reason ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md "
 pairs PAIRS=2 SCENARIO=vm FAIL_AT=2
 ok "pairs: no scenario is left" matches "$status $err" "^1 .*no scenario came to its end"
 
@@ -124,13 +124,13 @@ ok "pairs: all scenarios" is "$(awk 'NR % 2 { print $NF }' "$tmp/calls")" "$(ls 
 ok "pairs: with what they need of the guest" grep -q -- '-c 2 -m 1024 --disk 1024 .*run microvm$' "$tmp/calls"
 pairs PAIRS=6 SCENARIO=vm VALUE=1
 ok "pairs: explains that nothing is shown" matches "$(<"$tmp/out")" \
-	"vm: asked for a gain, no gain shown: of 1 metrics 0 better, 0 worse"
+	"vm: asked for a gain, no gain shown: of 1 metric 0 better, 0 worse"
 
 pairs PAIRS=2 SCENARIO=vm KERNELS="base cap cap-31 patched"
 ok "pairs: several kernels take turns" is "$status $(order)" \
 	"0 base:vm cap:vm cap-31:vm patched:vm base:vm cap:vm cap-31:vm patched:vm "
 ok "pairs: each with runs of its own" is "$(files)" \
-	"./env ./explained ./log ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/cap-01.json ./vm/cap-02.json ./vm/cap-31-01.json ./vm/cap-31-02.json ./vm/patched-01.json ./vm/patched-02.json "
+	"./env ./explained ./explained.md ./log ./report.json ./report.md ./vm/base-01.json ./vm/base-02.json ./vm/cap-01.json ./vm/cap-02.json ./vm/cap-31-01.json ./vm/cap-31-02.json ./vm/patched-01.json ./vm/patched-02.json "
 ok "pairs: side by side, in that order" matches "$(<"$tmp/out")" "metric +unit +base +cap +cap-31 +patched"
 ok "pairs: the runs of each are its own" matches "$(<"$tmp/out")" "^ *vm:.*x +s +3 +4 +5 +6 "
 ok "pairs: explains each" is "$(grep -o '^vm, [^:]*' "$tmp/out" | xargs)" "vm, cap vm, cap-31 vm, patched"
