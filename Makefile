@@ -5,7 +5,7 @@
 
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
-export BASE BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
+export BASE ARCH BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
 export REVISION TO SIGNING_KEY CONFIG
 
 SHELL := /bin/bash
@@ -14,8 +14,8 @@ KERNEL ?= patched
 bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check check-debug check-upstream bisect races \
-	soak mutants bench bundle sweep instructions report shell mail refresh deb clean
+.PHONY: help setup source kernel check check-debug check-arch check-upstream bisect races \
+	soak mutants bench bundle sweep instructions report walk shell mail refresh deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ check: setup ## run all tests; ends with "N passed, N failed"
 
 check-debug: setup ## the tests on kernels with lockdep, KASAN, KCSAN: FLAVOURS= (hours)
 	@ci/check-debug
+
+check-arch: setup ## the selftests and situations on ARCH=arm64|riscv64, on both (an hour)
+	@FLAVOURS=plain ci/check-debug
 
 check-upstream: setup ## tests of the kernel tree and stress-ng, on both: UNITS= (hours)
 	@ci/kernel && ci/check-upstream
@@ -64,6 +67,9 @@ instructions: setup ## instructions per page of reclaim on one CPU
 
 report: ## print the comparison of the last make bench again
 	@bench/pairs --report
+
+walk: setup ## run every command of README.md in a fresh clone (hours): BLOCKS=REGEX
+	@ci/walk $(if $(BLOCKS),'$(BLOCKS)')
 
 shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
 	@. ci/lib.sh && ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive

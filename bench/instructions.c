@@ -84,12 +84,15 @@ static int64_t loop_instructions(uint64_t iterations)
 	int64_t fewest = INT64_MAX;
 
 	for (int try = 0; try < 20; try++) {
+		uint64_t n = iterations;
 		int64_t start = instructions(), count;
 
-#ifdef __x86_64__
-		uint64_t n = iterations;
-
+#if defined(__x86_64__)
 		asm volatile("1: dec %0; jnz 1b" : "+r"(n) : : "cc");
+#elif defined(__aarch64__)
+		asm volatile("1: subs %0, %0, #1; b.ne 1b" : "+r"(n) : : "cc");
+#elif defined(__riscv)
+		asm volatile("1: addi %0, %0, -1; bnez %0, 1b" : "+r"(n));
 #else
 #error "write a loop of two instructions for this architecture"
 #endif

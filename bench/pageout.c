@@ -26,7 +26,9 @@
  *	pages		pages of the region
  *	flushes		TLB flushes asked of other CPUs (CONFIG_DEBUG_TLBFLUSH)
  *	tlb_ipis	TLB shootdowns received, by all CPUs (x86)
- *	cal_ipis	function-call interrupts received, by all CPUs (x86)
+ *	cal_ipis	function-call interrupts received, by all CPUs (x86, where
+ *			they are not those for the TLB; arm64; riscv64, where TLB
+ *			shootdowns are of these, if it is the kernel that sends them)
  *	loops		iterations of the other threads
  *
  * What this kernel or machine does not count is left out.  After each round
@@ -189,6 +191,8 @@ static void snap(struct snapshot *s)
 	text = slurp("/proc/interrupts");
 	s->tlb_ipis = row_sum(text, "TLB:");
 	s->cal_ipis = row_sum(text, "CAL:");
+	if (s->cal_ipis < 0)
+		s->cal_ipis = row_sum(text, "IPI1:");	/* arm64, riscv64 */
 }
 
 static void snap_loops_and_time(struct snapshot *s)

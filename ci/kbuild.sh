@@ -12,10 +12,10 @@ src=$BUILD/src
 
 # kbuild ARG...: make in the object directory.
 kbuild() {
-	local cc=gcc
+	local cc=$GCC
 
-	! command -v ccache >/dev/null || cc="ccache gcc"
-	make -C "$src" O="$obj" CC="$cc" "$@"
+	! command -v ccache >/dev/null || cc="ccache $cc"
+	kernel_make -C "$src" O="$obj" CC="$cc" "$@"
 }
 
 # apply_for KERNEL...: the series, and the patches of those KERNELs that are variants.

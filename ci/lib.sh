@@ -6,8 +6,13 @@
 #
 # Sets	TOP	the top of this tree
 #	BASE	the Linux that the series is for, one of ci/bases (default 7.3)
-#	BUILD	everything generated (default TOP/build, for another BASE than the
-#		default TOP/build/BASE; set it to move it)
+#	ARCH	the architecture of the kernels and guests, one of ci/arches (default
+#		x86_64), and KERNEL_ARCH, IMAGE, DEBIAN_ARCH, DEBIAN_SUITE, TRIPLET,
+#		QEMU_PACKAGE as there; QEMU, the emulator; GCC, the compiler, and NEED_GCC,
+#		the same for need; CROSS, what its name and its tools' begin with, ""
+#		on a machine of ARCH
+#	BUILD	everything generated (default TOP/build; for another BASE or ARCH than
+#		the defaults directories of their names below it; set it to move it)
 #	SERIES	the series file, and LINUX_SOURCE and LINUX_SUITE, what Debian has
 #		BASE in: as in ci/bases, if they are not set
 #	CONFIGS	names of the configuration's fragments in configs/
@@ -40,11 +45,40 @@ set_base() {
 	[[ ${SERIES:-} && ${LINUX_SOURCE:-} && ${LINUX_SUITE:-} ]] ||
 		die "no base '$BASE': ci/bases has those that there are"
 
-	BUILD=${BUILD:-$TOP/build$([[ $BASE == "$default" ]] || echo "/$BASE")}
-	case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
-	export BASE BUILD
+	[[ $BASE == "$default" ]] || build+=/$BASE
 }
+
+# set_arch: sets what depends on ARCH, and is in ci/arches, whose first line is the
+# default.
+# shellcheck disable=SC2034 # for those who source this
+set_arch() {
+	local name words default=''
+
+	while read -r name words; do
+		[[ $name && $name != '#'* ]] || continue
+		default=${default:-$name}
+		[[ $name == "${ARCH:=$name}" ]] || continue
+		read -r KERNEL_ARCH IMAGE DEBIAN_ARCH DEBIAN_SUITE TRIPLET QEMU_PACKAGE <<<"$words"
+	done <"$TOP/ci/arches"
+	[[ ${TRIPLET:-} ]] || die "no architecture '$ARCH': ci/arches has those that there are"
+
+	QEMU=qemu-system-${TRIPLET%%-*} CROSS=$TRIPLET-
+	[[ $(uname -m) != "${TRIPLET%%-*}" ]] || CROSS=''
+	GCC=${CROSS}gcc NEED_GCC=${CROSS}gcc${CROSS:+:gcc-$TRIPLET}
+	# The kernel's makefiles have their own meaning of ARCH.
+	export -n ARCH
+	if [[ $ARCH != "$default" ]]; then
+		build+=/$ARCH
+		export ARCH
+	fi
+}
+
+build=$TOP/build
 set_base
+set_arch
+BUILD=${BUILD:-$build}
+case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
+export BASE BUILD
 
 # usage: the comment at the head of the calling script is its help text.
 usage() { awk 'NR > 2 && !/^#/ { exit } NR > 2 { sub(/^# ?/, ""); print }' "$0"; }
@@ -81,6 +115,11 @@ need_space() {
 	free=$(df -BG --output=avail "$1" | tail -n 1 | tr -dc 0-9)
 	[[ $free -ge $2 ]] ||
 		die "$1 has $free GiB free, $2 GiB are needed: free some, or set BUILD to another place"
+}
+
+# kernel_make ARG...: make in a kernel tree, for ARCH.
+kernel_make() {
+	env -u ARCH make ARCH="$KERNEL_ARCH" ${CROSS:+"CROSS_COMPILE=$CROSS"} "$@"
 }
 
 # lock_build: for this script and those that it starts: one at a time in BUILD, which has
@@ -174,7 +213,7 @@ host_env() {
 	echo "host_cores=$(nproc)"
 	echo "host_kernel=$(uname -sr)"
 	echo "host_load=$(cut -d' ' -f1-3 /proc/loadavg)"
-	echo "qemu=$(qemu-system-x86_64 --version | head -n1)"
+	echo "qemu=$("$QEMU" --version | head -n1)"
 	echo "tree=$(git -C "$TOP" describe --always --dirty 2>/dev/null || echo unknown)"
 }
 

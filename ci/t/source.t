@@ -108,6 +108,12 @@ ok "no such source package: says the two ways out" \
 	refused "has no linux-source-0.0: .*LINUX_SOURCE.*KERNEL_TREE"
 ok "no such source package: nothing is left" not test -e "$tmp/build2/linux.git"
 
+run env BASE=2.4 "$TOP/ci/kernel"
+ok "no such base" refused "no base '2.4'"
+run env ARCH=sparc "$TOP/ci/kernel"
+ok "no such architecture" refused "no architecture 'sparc'"
+run env ARCH=arm64 "$TOP/ci/check"
+ok "the tests on another architecture: says what can be run" refused "check-arch"
 run env CONFIGS="guest no-such" "$TOP/ci/kernel"
 ok "no such fragment" refused "no configs/no-such.config"
 run "$TOP/ci/kernel" no-such-kernel
