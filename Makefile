@@ -15,7 +15,7 @@ bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/ke
 
 .DEFAULT_GOAL := help
 .PHONY: help setup source kernel check check-debug check-arch check-upstream bisect races \
-	soak mutants bench bundle sweep instructions report walk shell mail refresh deb clean
+	soak mutants bench bundle sweep instructions livepatch report walk shell mail refresh deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 
 instructions: setup ## instructions per page of reclaim on one CPU
 	@ci/kernel && bench/instructions
+
+livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, PAIRS=, CPUS=
+	@ci/livepatch
 
 report: ## print the comparison of the last make bench again
 	@bench/pairs --report

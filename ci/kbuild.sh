@@ -42,21 +42,31 @@ checkout() {
 		checkout -q --force --detach "$1"
 }
 
-# make_apart KERNEL OBJECTS ARG...: kbuild ARG... on all CPUs, with a line of progress
-# every half minute, in which OBJECTS follows their number. Dies if it fails.
-make_apart() {
-	local kernel=$1 objects=$2 status=0 started=$SECONDS next=30 from
+# run_long NAME PROGRESS COMMAND...: COMMAND apart from this script, its output in log, with
+# a line each half minute, in which PROGRESS is what that command says; its status.
+run_long() {
+	local name=$1 progress=$2 started=$SECONDS next=30
 
 	shift 2
-	from=$(wc -l <"$log")
-	start_apart kbuild -j"$(nproc)" "$@" </dev/null >>"$log" 2>&1
+	start_apart "$@" </dev/null >>"$log" 2>&1
 	while sleep 1; kill -0 "$apart" 2>/dev/null; do
 		[[ $((SECONDS - started)) -lt $next ]] && continue
 		next=$((next + 30))
-		note "$kernel: $((SECONDS - started)) s, $(tail -n "+$from" "$log" |
-			grep -c '^  [A-Z]') $objects (log: $log)"
+		note "$name: $((SECONDS - started)) s$($progress) (log: $log)"
 	done
-	wait_apart || status=$?
-	[[ $status -eq 0 ]] ||
+	wait_apart
+}
+
+# objects: how many make has made since it started with the line log_from of log.
+objects() { echo ", $(tail -n "+$log_from" "$log" | grep -c '^  [A-Z]') $objects_of"; }
+
+# make_apart KERNEL OBJECTS ARG...: kbuild ARG... on all CPUs, with lines of progress, in
+# which OBJECTS follows their number. Dies if it fails.
+make_apart() {
+	local kernel=$1 objects_of=$2 log_from
+
+	shift 2
+	log_from=$(wc -l <"$log")
+	run_long "$kernel" objects kbuild -j"$(nproc)" "$@" ||
 		die "$kernel does not build: $(grep -m 1 -E 'error:|Error ' "$log" || tail -n 1 "$log"): see $log"
 }

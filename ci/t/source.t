@@ -114,6 +114,8 @@ run env ARCH=sparc "$TOP/ci/kernel"
 ok "no such architecture" refused "no architecture 'sparc'"
 run env ARCH=arm64 "$TOP/ci/check"
 ok "the tests on another architecture: says what can be run" refused "check-arch"
+run env ARCH=arm64 "$TOP/ci/livepatch"
+ok "a livepatch for another architecture" refused "klp-build is for x86_64"
 run env CONFIGS="guest no-such" "$TOP/ci/kernel"
 ok "no such fragment" refused "no configs/no-such.config"
 run "$TOP/ci/kernel" no-such-kernel
