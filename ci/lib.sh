@@ -30,47 +30,47 @@ die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
 # note MESSAGE: progress, to standard error.
 note() { echo "${0##*/}: $*" >&2; }
 
-# set_base: sets what depends on BASE. The first line of ci/bases is the default.
-set_base() {
-	local name source suite series default=''
+# look_up VARIABLE KIND TABLE: sets row, the words beside VARIABLE's value in ci/TABLE;
+# default, the first in TABLE, which VARIABLE becomes if it is not set; and build, which
+# has a directory for all but that. KIND is what the message calls it.
+look_up() {
+	local -n value=$1
+	local name words
 
-	while read -r name source suite series; do
-		[[ $name && $name != '#'* ]] || continue
-		default=${default:-$name}
-		[[ $name == "${BASE:=$name}" ]] || continue
-		LINUX_SOURCE=${LINUX_SOURCE:-$source}
-		LINUX_SUITE=${LINUX_SUITE:-$suite}
-		SERIES=${SERIES:-$TOP/$series}
-	done <"$TOP/ci/bases"
-	[[ ${SERIES:-} && ${LINUX_SOURCE:-} && ${LINUX_SUITE:-} ]] ||
-		die "no base '$BASE': ci/bases has those that there are"
-
-	[[ $BASE == "$default" ]] || build+=/$BASE
-}
-
-# set_arch: sets what depends on ARCH, and is in ci/arches, whose first line is the
-# default.
-# shellcheck disable=SC2034 # for those who source this
-set_arch() {
-	local name words default=''
-
+	row='' default=''
 	while read -r name words; do
 		[[ $name && $name != '#'* ]] || continue
 		default=${default:-$name}
-		[[ $name == "${ARCH:=$name}" ]] || continue
-		read -r KERNEL_ARCH IMAGE DEBIAN_ARCH DEBIAN_SUITE TRIPLET QEMU_PACKAGE <<<"$words"
-	done <"$TOP/ci/arches"
-	[[ ${TRIPLET:-} ]] || die "no architecture '$ARCH': ci/arches has those that there are"
+		[[ $name != "${value:=$name}" ]] || row=$words
+	done <"$TOP/ci/$3"
+	[[ $row ]] || die "no $2 '$value': ci/$3 has those that there are"
+	[[ $value == "$default" ]] || build+=/$value
+}
 
+# set_base: sets what depends on BASE.
+set_base() {
+	local row default source suite series
+
+	look_up BASE base bases
+	read -r source suite series <<<"$row"
+	LINUX_SOURCE=${LINUX_SOURCE:-$source}
+	LINUX_SUITE=${LINUX_SUITE:-$suite}
+	SERIES=${SERIES:-$TOP/$series}
+}
+
+# set_arch: sets what depends on ARCH.
+# shellcheck disable=SC2034 # for those who source this
+set_arch() {
+	local row default
+
+	look_up ARCH architecture arches
+	read -r KERNEL_ARCH IMAGE DEBIAN_ARCH DEBIAN_SUITE TRIPLET QEMU_PACKAGE <<<"$row"
 	QEMU=qemu-system-${TRIPLET%%-*} CROSS=$TRIPLET-
 	[[ $(uname -m) != "${TRIPLET%%-*}" ]] || CROSS=''
 	GCC=${CROSS}gcc NEED_GCC=${CROSS}gcc${CROSS:+:gcc-$TRIPLET}
 	# The kernel's makefiles have their own meaning of ARCH.
 	export -n ARCH
-	if [[ $ARCH != "$default" ]]; then
-		build+=/$ARCH
-		export ARCH
-	fi
+	[[ $ARCH == "$default" ]] || export ARCH
 }
 
 build=$TOP/build
