@@ -22,8 +22,10 @@
  *	-z		only every 16th page has contents; the kernel swaps out
  *			pages of zeroes without I/O
  *	-o HOW		madvise: MADV_PAGEOUT, one call for all regions of a
- *			task; none: leave it to the memory pressure; FILE: ask
- *			this memory.reclaim for the size of a task (madvise)
+ *			task; passes: MADV_PAGEOUT, one call for each PMD, so one
+ *			pass of reclaim, and "pass" in the trace after each; none:
+ *			leave it to the memory pressure; FILE: ask this
+ *			memory.reclaim for the size of a task (madvise)
  *	-f THREADS	of each task, read, check and write its pages while they
  *			are paged out (0)
  *	-n		page out at nice 19 on the first CPU, next to two busy
@@ -265,6 +267,27 @@ static void pageout_madvise(void)
 	close(self);
 }
 
+static void pageout_passes(void)
+{
+	int marker = open("/sys/kernel/tracing/trace_marker", O_WRONLY);
+
+	if (marker < 0)
+		err(1, "trace_marker");
+	for (size_t i = 0; i < nr_regions; i++) {
+		uintptr_t at = (uintptr_t)regions[i].at, end = at + nr_pages * PAGE_SIZE, next;
+
+		for (; at < end; at = next) {
+			next = (at | (HUGE_SIZE - 1)) + 1;
+			if (next > end)
+				next = end;
+			if (madvise((void *)at, next - at, MADV_PAGEOUT) ||
+			    write(marker, "pass", 4) != 4)
+				err(1, "MADV_PAGEOUT, trace_marker");
+		}
+	}
+	close(marker);
+}
+
 static void pageout_reclaim(void)
 {
 	char request[32];
@@ -307,6 +330,8 @@ static void page_out(void)
 	}
 	if (!strcmp(how, "madvise"))
 		pageout_madvise();
+	else if (!strcmp(how, "passes"))
+		pageout_passes();
 	else if (strcmp(how, "none"))
 		pageout_reclaim();
 	stop = true;
@@ -406,7 +431,6 @@ static void verify_all(void)
 			verify_file(&regions[i]);
 	}
 }
-
 
 static void run_task(void)
 {
