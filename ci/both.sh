@@ -14,7 +14,7 @@
 
 RERUNS=${RERUNS:-3}
 
-all=() args=() units=() vm=''
+all=() args=() units=()
 declare -A sums=()	# of the images
 
 # stamp IMAGES KERNEL UNIT: a word that changes when what comes of the unit may. Where
@@ -50,10 +50,8 @@ boot() {
 	local status=0
 
 	vm_args "$3" "$2"
-	"$TOP/ci/vm-run" -k "$1/$2/bzImage" --log "$4.console" "${args[@]}" >"$4.tmp" 2>&1 &
-	vm=$!
-	wait "$vm" || status=$?
-	vm=''
+	start_apart "$TOP/ci/vm-run" -k "$1/$2/bzImage" --log "$4.console" "${args[@]}" >"$4.tmp" 2>&1
+	wait_apart || status=$?
 	[[ $status != 125 ]] || die "$3 on $2 did not start: $(tail -n 1 "$4.tmp")"
 }
 
@@ -127,13 +125,6 @@ run_both() {
 # check_both: what the environment says.
 check_both() {
 	[[ $RERUNS =~ ^(0|[1-9][0-9]?)$ ]] || die "RERUNS=$RERUNS is not a number from 0 to 99"
-}
-
-clean_up_both() {
-	if [[ $vm ]]; then
-		kill "$vm"
-		wait "$vm" || :
-	fi
 }
 
 # choose UNIT...: sets all, and units, those that UNITS names; without UNITS, all.

@@ -48,7 +48,7 @@ run_long() {
 	local name=$1 progress=$2 started=$SECONDS next=30
 
 	shift 2
-	start_apart "$@" </dev/null >>"$log" 2>&1
+	start_apart "$@" >>"$log" 2>&1
 	while sleep 1; kill -0 "$apart" 2>/dev/null; do
 		[[ $((SECONDS - started)) -lt $next ]] && continue
 		next=$((next + 30))

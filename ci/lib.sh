@@ -138,10 +138,10 @@ lock_build() {
 # started, and free to kill its group, as mmdebstrap does when it fails.
 apart=''
 
-# start_apart COMMAND...
+# start_apart COMMAND...: with nothing to read, for at a terminal it would be stopped.
 start_apart() {
 	set -m
-	"$@" &
+	"$@" </dev/null &
 	apart=$!
 	set +m
 }
@@ -155,8 +155,13 @@ wait_apart() {
 	return "$status"
 }
 
-# kill_apart: for exit traps; nothing happens if there is no such child.
-kill_apart() { [[ -z $apart ]] || kill -- "-$apart" 2>/dev/null || true; }
+# kill_apart: for exit traps, and waits for its end; nothing happens if there is no
+# such child.
+kill_apart() {
+	[[ $apart ]] || return 0
+	kill -- "-$apart" 2>/dev/null || true
+	wait_apart || true
+}
 
 # patches_dir: where the patches of SERIES are: in "patches" beside it, or else beside it.
 patches_dir() {
