@@ -147,6 +147,8 @@ test_output() {
 }
 
 test_machine() {
+	local since
+
 	vm -c 16 -m 700 --swap disk -- sh -c \
 		'nproc; cat /proc/swaps; env; cat /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout'
 	ok "16 vCPUs: status" is "$status" 0
@@ -158,6 +160,10 @@ test_machine() {
 	ok "environment: memory" matches "$out" VM_MIB=700
 	ok "environment: accelerator" matches "$out" 'VM_ACCEL=(kvm|tcg)'
 	ok "environment: host" matches "$out" "VM_HOST_CPUS=$(nproc)"
+
+	since=$(date +%s)
+	vm --qemu "-rtc base=2000-01-01" -- date +%s
+	ok "a wrong clock is set" test "$out" -ge "$since"
 
 	# shellcheck disable=SC2016 # for the guest
 	vm --swap disk --disk 77 -- sh -c \
