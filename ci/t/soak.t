@@ -35,7 +35,7 @@ test_interrupt() {
 
 	"$TOP/ci/soak" >"$tmp/out" 2>"$tmp/err" </dev/null &
 	job=$!
-	ok "interrupt: a guest runs" until_true 60 grep -q '^step 1: ' "$BUILD/soak/patched.log"
+	ok "interrupt: a guest runs" until_true 60 grep -qs '^step 1: ' "$BUILD/soak/patched.log"
 	kill -INT -- "-$job"
 	status=0
 	wait "$job" 2>/dev/null || status=$?
