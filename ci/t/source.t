@@ -84,6 +84,12 @@ ok "what the build itself starts does not wait" is "$status$err" 0
 touch "$tmp/built"
 ok "then it goes on" wait $!
 
+git clone -q --no-local "$tmp/tree" "$tmp/other"
+run source_at KERNEL_TREE="$tmp/other"
+ok "KERNEL_TREE: another one with the same base" is "$status" 0
+run source_at
+ok "KERNEL_TREE: back to the first" is "$status" 0
+
 run source_at KERNEL_TREE=/nonexistent
 ok "KERNEL_TREE that is no repository" refused "/nonexistent is no git repository"
 run source_at KERNEL_TREE="$TOP"
