@@ -14,6 +14,9 @@
  *			cow	a file, mapped private: every other page is
  *				written there, so is anonymous; of the others
  *				one half is dirty, one clean page cache
+ *			few	a file of holes, mapped private: every 16th page
+ *				is written there, the others are read: clean, and
+ *				no buffers to release
  *	-d DIR		where the files are made (.)
  *	-s MIB		size of each region (8)
  *	-r ROUNDS	(1)
@@ -34,6 +37,7 @@
  *			still move it to another
  *	-w		before the last verify print "ready" and wait for a line
  *			from standard input
+ *	-b		while they wait for it, keep the address spaces in use
  *	-e		change one page before the last verify: it must fail
  *
  * A round writes every other unit of the memory (the first one all of it),
@@ -78,9 +82,10 @@
 #define THREADS_MAX	8
 #define BUSY_THREADS	2
 
-enum kind { ANON, THP, SHMEM, FILE_SHARED, COW, NR_KINDS };
+enum kind { ANON, THP, SHMEM, FILE_SHARED, COW, FEW, NR_KINDS };
 
-static const char * const kind_names[NR_KINDS] = { "anon", "thp", "shmem", "file", "cow" };
+static const char * const kind_names[NR_KINDS] = { "anon", "thp", "shmem", "file", "cow",
+						  "few" };
 
 /* A page of generation 0 is zero. */
 struct region {
@@ -95,7 +100,7 @@ static struct region regions[REGIONS_MAX];
 static size_t nr_regions, nr_pages, unit = 512;
 static const char *dir = ".", *how = "madvise";
 static long nr_tasks = 1, nr_rounds = 1, nr_faulters, mib = 8;
-static bool random_data, mostly_zero, unfair, wait_for_line, spoil;
+static bool random_data, mostly_zero, unfair, wait_for_line, busy, spoil;
 static int task, ready[2], go[2];
 static volatile bool stop;
 
@@ -141,15 +146,20 @@ static void check_page(const struct region *r, size_t page, const uint64_t *word
 	}
 }
 
+static bool has_file(const struct region *r)
+{
+	return r->kind == FILE_SHARED || r->kind == COW || r->kind == FEW;
+}
+
 static uint64_t *page_at(const struct region *r, size_t page)
 {
 	return r->at + page * PAGE_WORDS;
 }
 
-/* Through the mapping?  What it does not change is written through the file. */
+/* Through the mapping?  What it does not change of COW is written through the file. */
 static bool written_by_mapping(const struct region *r, size_t page)
 {
-	return r->kind != COW || page % 2;
+	return r->kind == FEW ? page % 16 == 0 : r->kind != COW || page % 2;
 }
 
 static void write_page_to_file(const struct region *r, size_t page)
@@ -168,7 +178,7 @@ static void write_page(struct region *r, size_t page, uint32_t generation)
 		make_page(r, page, page_at(r, page));
 		return;
 	}
-	if (page % 4 == 0) {
+	if (r->kind == COW && page % 4 == 0) {
 		r->generation[page] = generation;
 		write_page_to_file(r, page);
 	}
@@ -193,7 +203,7 @@ static void drop_units(struct region *r, long round)
 {
 	int advice = r->kind == SHMEM ? MADV_REMOVE : MADV_DONTNEED;
 
-	if (r->kind == FILE_SHARED || r->kind == COW)
+	if (has_file(r))
 		return;
 	for (size_t page = 0; page < nr_pages; page += unit) {
 		size_t n = nr_pages - page < unit ? nr_pages - page : unit;
@@ -377,6 +387,7 @@ static void make_region(struct region *r)
 		[SHMEM] = MAP_SHARED | MAP_ANONYMOUS,
 		[FILE_SHARED] = MAP_SHARED,
 		[COW] = MAP_PRIVATE,
+		[FEW] = MAP_PRIVATE,
 	};
 	size_t size = nr_pages * PAGE_SIZE;
 
@@ -385,7 +396,7 @@ static void make_region(struct region *r)
 	if (mlock(r->generation, nr_pages * sizeof(*r->generation)))
 		err(1, "mlock");
 	r->fd = -1;
-	if (r->kind == FILE_SHARED || r->kind == COW)
+	if (has_file(r))
 		make_file(r);
 	if (r->kind == THP) {
 		r->at = map(size + HUGE_SIZE, flags[r->kind], -1);
@@ -396,6 +407,9 @@ static void make_region(struct region *r)
 	if (madvise(r->at, size, r->kind == THP || r->kind == SHMEM ?
 		    MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		err(1, "MADV_HUGEPAGE");
+	/* no readahead: what is read and what is written lie side by side */
+	if (r->kind == FEW && madvise(r->at, size, MADV_RANDOM))
+		err(1, "MADV_RANDOM");
 }
 
 static void drop_caches(void)
@@ -432,6 +446,21 @@ static void verify_all(void)
 	}
 }
 
+static void wait_to_go_on(void)
+{
+	pthread_t thread;
+	char byte;
+
+	stop = false;
+	if (busy)
+		start(&thread, stay, 0);
+	if (read(go[0], &byte, 1))
+		err(1, "pipe");
+	stop = true;
+	if (busy)
+		pthread_join(thread, NULL);
+}
+
 static void run_task(void)
 {
 	char byte = 0;
@@ -453,8 +482,8 @@ static void run_task(void)
 	if (write(ready[1], &byte, 1) != 1)
 		err(1, "pipe");
 	close(ready[1]);
-	if (wait_for_line && read(go[0], &byte, 1))
-		err(1, "pipe");
+	if (wait_for_line)
+		wait_to_go_on();
 	if (spoil)
 		regions[0].at[nr_pages / 2 * PAGE_WORDS] ^= 1;
 	verify_all();
@@ -526,7 +555,7 @@ static void parse(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwe")) != -1) {
+	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwbe")) != -1) {
 		switch (opt) {
 		case 't': nr_tasks = number(optarg, 1, 64); break;
 		case 'k': add_region(optarg); break;
@@ -541,6 +570,7 @@ static void parse(int argc, char **argv)
 		case 'n': unfair = true; break;
 		case 'm': bind_to_first_node(); break;
 		case 'w': wait_for_line = true; break;
+		case 'b': busy = true; break;
 		case 'e': spoil = true; break;
 		default: exit(2);
 		}
