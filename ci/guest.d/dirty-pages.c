@@ -159,7 +159,11 @@ static uint64_t *page_at(const struct region *r, size_t page)
 /* Through the mapping?  What it does not change of COW is written through the file. */
 static bool written_by_mapping(const struct region *r, size_t page)
 {
-	return r->kind == FEW ? page % 16 == 0 : r->kind != COW || page % 2;
+	switch (r->kind) {
+	case COW: return page % 2;
+	case FEW: return page % 16 == 0;
+	default: return true;
+	}
 }
 
 static void write_page_to_file(const struct region *r, size_t page)
