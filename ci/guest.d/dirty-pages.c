@@ -37,7 +37,8 @@
  *			still move it to another
  *	-w		before the last verify print "ready" and wait for a line
  *			from standard input
- *	-b		while they wait for it, keep the address spaces in use
+ *	-b		while it waits for it, keep the address space in use, on
+ *			the second CPU, at nice -20 (one task)
  *	-e		change one page before the last verify: it must fail
  *
  * A round writes every other unit of the memory (the first one all of it),
@@ -230,6 +231,12 @@ static void run_on(int cpu)
 		err(1, "cannot run on CPU %d", cpu);
 }
 
+static void be_nice(int nice)
+{
+	if (setpriority(PRIO_PROCESS, gettid(), nice))
+		err(1, "setpriority");
+}
+
 /*
  * What no other CPU can write to needs no TLB flush, and then there is nothing
  * to batch: keep the address space in use.
@@ -244,6 +251,16 @@ static void *stay(void *unused)
 static void *be_busy(void *unused)
 {
 	run_on(0);
+	while (!stop)
+		;
+	return unused;
+}
+
+/* As stay(), and next to nobody else gets that CPU. */
+static void *stay_on_second_cpu(void *unused)
+{
+	run_on(1);
+	be_nice(-20);
 	while (!stop)
 		;
 	return unused;
@@ -319,12 +336,6 @@ static void start(pthread_t *thread, void *(*function)(void *), uintptr_t arg)
 	errno = pthread_create(thread, NULL, function, (void *)arg);
 	if (errno)
 		err(1, "pthread_create");
-}
-
-static void be_nice(int nice)
-{
-	if (setpriority(PRIO_PROCESS, gettid(), nice))
-		err(1, "setpriority");
 }
 
 static void page_out(void)
@@ -457,7 +468,7 @@ static void wait_to_go_on(void)
 
 	stop = false;
 	if (busy)
-		start(&thread, stay, 0);
+		start(&thread, stay_on_second_cpu, 0);
 	if (read(go[0], &byte, 1))
 		err(1, "pipe");
 	stop = true;
