@@ -248,22 +248,19 @@ static void *stay(void *unused)
 	return unused;
 }
 
-static void *be_busy(void *unused)
+static void *be_busy(void *cpu)
 {
-	run_on(0);
+	run_on((uintptr_t)cpu);
 	while (!stop)
 		;
-	return unused;
+	return NULL;
 }
 
 /* As stay(), and next to nobody else gets that CPU. */
-static void *stay_on_second_cpu(void *unused)
+static void *stay_alone(void *cpu)
 {
-	run_on(1);
 	be_nice(-20);
-	while (!stop)
-		;
-	return unused;
+	return be_busy(cpu);
 }
 
 /* Write what is there already: it dirties the page, and changes nothing. */
@@ -468,7 +465,7 @@ static void wait_to_go_on(void)
 
 	stop = false;
 	if (busy)
-		start(&thread, stay_on_second_cpu, 0);
+		start(&thread, stay_alone, 1);
 	if (read(go[0], &byte, 1))
 		err(1, "pipe");
 	stop = true;
