@@ -6,7 +6,7 @@
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BASE ARCH BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
-export REVISION TO SIGNING_KEY CONFIG
+export SUBMISSION REVISION TO SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
 
 SHELL := /bin/bash
 KERNEL ?= patched
@@ -14,11 +14,14 @@ KERNEL ?= patched
 bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup source kernel check check-debug check-arch check-upstream bisect races \
+.PHONY: help reproduce lost-writes setup source kernel check check-debug check-arch check-upstream bisect races \
 	soak mutants bench bundle sweep instructions livepatch report walk shell mail refresh deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+reproduce: ## does the kernel that runs here lose writes? DIR=, ROUNDS=, MEMCG=1 (a minute)
+	@ci/reproduce
 
 setup: ## install the Debian packages that are missing
 	@ci/setup
@@ -40,6 +43,9 @@ check-arch: setup ## the selftests and situations on ARCH=arm64|riscv64, on both
 
 check-upstream: setup ## tests of the kernel tree and stress-ng, on both: UNITS= (hours)
 	@ci/kernel && ci/check-upstream
+
+lost-writes: setup ## the same on every base, unpatched and fixed: BASES=, FS=, DRIVERS= (hours)
+	@ci/lost-writes
 
 bisect: setup ## build and boot every patch of the series on its own
 	@ci/check ci/t/bisect.t
@@ -78,7 +84,7 @@ shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
 	@. ci/lib.sh && ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
 
 # CC is a compiler unless the command line says who.
-mail: setup ## prepare the messages, send nothing: REVISION=, TO=, CC=, SIGNING_KEY=
+mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISION=, TO=, CC=, SIGNING_KEY=
 	@$(if $(filter command,$(origin CC)),,env -u CC) ci/mail
 
 refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
