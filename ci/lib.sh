@@ -163,12 +163,17 @@ kill_apart() {
 	wait_apart || true
 }
 
-# patches_dir: where the patches of SERIES are: in "patches" beside it, or else beside it.
+# patches_dir: what the paths in SERIES begin at: "patches" beside it, or else the
+# directory of that name which it is in, or else its own.
 patches_dir() {
 	local dir
 
 	dir=$(dirname "$SERIES")
-	[[ ! -d $dir/patches ]] || dir+=/patches
+	if [[ -d $dir/patches ]]; then
+		dir+=/patches
+	elif [[ $dir == */patches/* ]]; then
+		dir=${dir%/patches/*}/patches
+	fi
 	echo "$dir"
 }
 
@@ -177,6 +182,9 @@ series_patches() {
 	[[ -f $SERIES ]] || die "no series file $SERIES"
 	awk -v dir="$(patches_dir)/" '{ sub(/#.*/, "") } NF { print dir $1 }' "$SERIES"
 }
+
+# in_fix PATCH: is it of the fix, which is mailed and backported on its own?
+in_fix() { [[ $(dirname "$1") == "$(patches_dir)"/fix?(/*) ]]; }
 
 # variant_patch NAME: the path of the patch that makes the kernel NAME of the patched
 # one, a variant of bench/variants or a mutant of selftests/mutants, or what is below

@@ -23,11 +23,13 @@ export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1
 
 config=() kbuild=() objects=()
 
-# swap_objects: those that mm/Makefile has only with CONFIG_SWAP.
-swap_objects() {
-	# shellcheck disable=SC2016 # make expands it
-	sed -n 's/^obj-$(CONFIG_SWAP).*=//p' "$src/mm/Makefile" | tr -s '[:blank:]' '\n' | sed -n 's,..*,mm/&,p'
+# objects_with SYMBOL: those that mm/Makefile has only with CONFIG_SYMBOL.
+objects_with() {
+	sed -n "s/^obj-\$(CONFIG_$1).*=//p" "$src/mm/Makefile" | tr -s '[:blank:]' '\n' | sed -n 's,..*,mm/&,p'
 }
+
+# is_off SYMBOL: not set in the configuration.
+is_off() { ! grep -q "^CONFIG_$1=" "${kbuild[0]#O=}/.config"; }
 
 # configuration NAME: sets objects, kbuild (arguments of make) and config
 # (arguments of scripts/config, which change the kernels' configuration).
@@ -42,8 +44,7 @@ configuration() {
 		config=(-d FTRACE)
 		kbuild+=(C=2 CHECK='sparse -D__typeof_unqual__=__typeof__') ;;
 	no-swap)
-		config=(-d SWAP)
-		mapfile -t objects < <(printf '%s\n' "${changed[@]}" | grep -vxFf <(swap_objects)) ;;
+		config=(-d SWAP) ;;
 	no-memcg)
 		config=(-d MEMCG) ;;
 	no-thp)
@@ -58,9 +59,10 @@ configuration() {
 # make_in ARG...: make with what configuration() has set.
 make_in() { make -s -C "$src" "${kbuild[@]}" "$@"; }
 
-# prepare: the object directory, with the base kernel's source.
+# prepare: the object directory, with the base kernel's source; drops the objects that
+# the configuration has not.
 prepare() {
-	local obj=${kbuild[0]#O=}
+	local obj=${kbuild[0]#O=} symbol
 
 	git -C "$src" checkout -q --detach "$base"
 	mkdir -p "$obj"
@@ -68,6 +70,10 @@ prepare() {
 	"$src/scripts/config" --file "$obj/.config" "${config[@]}"
 	make_in olddefconfig prepare >"$obj/log" 2>&1 ||
 		die "cannot prepare $obj: see $obj/log"
+	for symbol in SWAP TRANSPARENT_HUGEPAGE; do
+		! is_off "$symbol" ||
+			mapfile -t objects < <(printf '%s\n' "${objects[@]}" | grep -vxFf <(objects_with "$symbol"))
+	done
 }
 
 # says COMMIT: the warnings of the objects at COMMIT, without line numbers.
@@ -76,9 +82,6 @@ says() {
 	make_in "${objects[@]}" 2>&1 | sed -E 's/:[0-9]+(:[0-9]+)?:/:/' | sort
 	[[ ${PIPESTATUS[0]} -eq 0 ]]
 }
-
-# is_off SYMBOL: not set in the configuration.
-is_off() { ! grep -q "^CONFIG_$1=" "${kbuild[0]#O=}/.config"; }
 
 trap 'git -C "$src" checkout -q --detach "$patched"' EXIT
 

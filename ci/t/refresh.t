@@ -15,8 +15,10 @@ base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
 tree=$tmp/linux
 copy=$tmp/copy
-mapfile -t patches < <(series_patches)
+mapfile -t patches < <(series_patches | sed "s,^$(patches_dir)/,,")
 last=$(basename "${patches[-1]}")
+folder=${patches[-1]%"$last"}	# of all but the fix, in patches/: "" or with a / behind it
+total=$(printf '%s\n' "${patches[@]}" | grep -c "^${folder}[^/]*$")
 
 # What a user may have set must not show in the patches.
 export HOME=$tmp
@@ -64,7 +66,7 @@ make_tree() {
 }
 
 mkdir -p "$copy/patches"
-cp "${patches[@]}" "$copy/patches"
+(cd "$(patches_dir)" && cp --parents "${patches[@]}" "$(dirname "${patches[0]}")/series" "$copy/patches")
 cp "$SERIES" "$copy/series"
 echo letter >"$copy/patches/cover-letter"
 cp -a "$copy" "$tmp/first"
@@ -80,35 +82,35 @@ ok "no commit has changed: no file is touched" \
 
 git_tree commit -q --amend -m "$(git_tree log -1 --format=%B)" -m "One more line."
 run refresh
-ok "a changelog: its patch changes" is "$status$out" "0changed: patches/$last"
+ok "a changelog: its patch changes" is "$status$out" "0changed: patches/$folder$last"
 ok "a changelog: nothing else does" \
 	is "$(diff -rq "$tmp/first" "$copy" | wc -l)" 1
-ok "a changelog: one line does" grep -qx "One more line." "$copy/patches/$last"
+ok "a changelog: one line does" grep -qx "One more line." "$copy/patches/$folder$last"
 
 git_tree reset -q --hard "$patched"
 echo "/* the end */" >>"$tree/mm/vmscan.c"
 git_tree commit -q -a -m "mm: one more patch"
 run refresh
-new=$(printf '%04d-mm-one-more-patch.patch' $((${#patches[@]} + 1)))
-ok "a new commit: a new patch" matches "$out" "new: patches/$new"
-ok "a new commit: the series has it last" is "$(tail -n 1 "$copy/series")" "$new"
+new=$(printf '%04d-mm-one-more-patch.patch' $((total + 1)))
+ok "a new commit: a new patch" matches "$out" "new: patches/$folder$new"
+ok "a new commit: the series has it last" is "$(tail -n 1 "$copy/series")" "$folder$new"
 ok "a new commit: the series is else as it was" \
 	is "$(head -n -1 "$copy/series")" "$(<"$SERIES")"
 ok "a new commit: all are numbered anew" \
-	is "$(grep -c "^Subject: \[PATCH [0-9]*/$((${#patches[@]} + 1))\]" "$copy"/patches/*.patch | grep -c ':1$')" \
-	$((${#patches[@]} + 1))
+	is "$(grep -c "^Subject: \[PATCH [0-9]*/$((total + 1))\]" "$copy/patches/$folder"*.patch | grep -c ':1$')" \
+	$((total + 1))
 ok "a new commit: git am makes the tree again" applies
 
 git_tree reset -q --hard "$patched"
 run refresh
-ok "a commit less: its patch goes" matches "$out" "gone: patches/$new"
+ok "a commit less: its patch goes" matches "$out" "gone: patches/$folder$new"
 ok "a commit less: all is as it was" unchanged
 
 git_tree commit -q --amend -m "mm: another name"
 run refresh
 ok "a subject: the file's name follows" \
-	is "$(tail -n 1 "$copy/series")" "${last%%-*}-mm-another-name.patch"
-ok "a subject: the old file is gone" not test -e "$copy/patches/$last"
+	is "$(tail -n 1 "$copy/series")" "$folder${last%%-*}-mm-another-name.patch"
+ok "a subject: the old file is gone" not test -e "$copy/patches/$folder$last"
 ok "a subject: the cover letter stays" grep -qx letter "$copy/patches/cover-letter"
 git_tree reset -q --hard "$patched"
 run refresh

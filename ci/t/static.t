@@ -10,7 +10,7 @@
 need git quilt shellcheck perl
 cd "$TOP"
 dir=$(patches_dir)
-mapfile -t patches < <(series_patches | xargs -n 1 basename)
+mapfile -t patches < <(series_patches | sed "s,^$dir/,,")
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
 tmp=$(mktemp -d "$BUILD/static.XXXXXX")
@@ -59,6 +59,8 @@ quilt_push() {
 same_selftests() {
 	local file files=(selftests/*.[ch])
 
+	# for BASE: stable trees take the fix without its selftest
+	[[ $SERIES -ef series ]] || files=("${files[@]/#*reclaim_file.c/}")
 	! git -C "$BUILD/src" ls-tree --name-only "$base:tools/testing/selftests/mm" |
 		grep -q '^ksft_' || files+=(selftests/*.sh)
 	for file in "${files[@]}"; do
@@ -70,12 +72,17 @@ same_selftests() {
 # do_not_apply PATCH...: those that, as they are for BASE, are not for the patched
 # kernel as it is.
 do_not_apply() {
-	local patch
+	local patch on
 
-	git -C "$BUILD/src" archive "$patched" mm | tar -x -C "$tmp"
 	for patch; do
 		patch=$(variant_patch "$(basename "$patch" .patch)")
-		(cd "$tmp" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$patch") || echo "$patch"
+		on=$(sed -n 's/^On: //p' "$patch")
+		on=${on:-patched}
+		[[ -d $tmp/$on ]] || {
+			mkdir "$tmp/$on"
+			git -C "$BUILD/src" archive "$(cat "$BUILD/commits/$on")" mm | tar -x -C "$tmp/$on"
+		}
+		(cd "$tmp/$on" && GIT_CEILING_DIRECTORIES=$BUILD git apply --check "$patch") || echo "$patch"
 	done
 }
 
@@ -122,8 +129,14 @@ run shellcheck "${files[@]}"
 ok "shellcheck: ${#files[@]} scripts" is "$status" 0
 run without_licence
 ok "a licence line in every file" is "$out" ""
-run diff <(printf '%s\n' "${patches[@]}") <(cd "$dir" && ls -- *.patch)
+folders() { printf '%s\n' "${patches[@]}" | xargs -n 1 dirname | uniq; }
+run diff <(printf '%s\n' "${patches[@]}") <(cd "$dir" && folders | while read -r name; do
+	printf '%s\n' "$name"/*.patch | sed 's,^\./,,'
+done)
 ok "series names every patch, in order" is "$status" 0
+fix=$(dirname "${patches[0]}")
+run diff <(grep "^$fix/" "$SERIES") <(grep -v '^#' "$dir/$fix/series")
+ok "the series begins with that of the fix" is "$status" 0
 run quilt_push
 ok "quilt push -a gives what git am gives" is "$status" 0
 run same_selftests
