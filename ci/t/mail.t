@@ -20,9 +20,8 @@ tmp=$(mktemp -d "$BUILD/mail.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 repo=$(git -C "$BUILD/src" rev-parse --path-format=absolute --git-common-dir)
 base=$(cat "$BUILD/commits/base")
+fixed=$(cat "$BUILD/commits/fixed")
 patched=$(cat "$BUILD/commits/patched")
-mapfile -t subjects < <(git -C "$BUILD/src" log --reverse --format=%s "$base..$patched")
-total=${#subjects[@]}
 out_dir=$tmp/build/mail
 author='A. N. Öther <sender@example.invalid>'
 
@@ -47,6 +46,14 @@ cat >"$HOME/.gitconfig" <<END
 	noprefix = true
 END
 
+# submission FOLDER FROM TO: what the tests below are of: the submission whose letter is
+# in that folder of the tree, from one commit to another.
+submission() {
+	folder=$1 from=$2 to=$3
+	mapfile -t subjects < <(git -C "$BUILD/src" log --reverse --format=%s "$from..$to")
+	total=${#subjects[@]}
+}
+
 # copy_top: this tree without its history, in $tmp/top
 copy_top() {
 	mkdir "$tmp/top"
@@ -64,7 +71,7 @@ commit_top() {
 
 # mail [VARIABLE=VALUE...]: ci/mail in the copy
 mail() {
-	env -u REVISION -u TO -u CC -u SIGNING_KEY -u SERIES BUILD="$tmp/build" \
+	env -u SUBMISSION -u REVISION -u TO -u CC -u SIGNING_KEY -u SERIES BUILD="$tmp/build" \
 		KERNEL_TREE="$repo" KERNEL_BASE="$base" IDENTITY="$author" "$@" \
 		"$tmp/top/ci/mail"
 }
@@ -97,7 +104,7 @@ addresses() { fields "$@" | grep -oE '[^ <>,"]+@[^ <>,"]+' | sort -u; }
 numbered() {
 	local want i
 
-	want="[$1 0/$total] $(sed -n 's/^Subject: //p' "$tmp/top/patches/cover-letter")"
+	want="[$1 0/$total] $(sed -n 's/^Subject: //p' "$tmp/top/$folder/cover-letter")"
 	for ((i = 0; i < total; i++)); do
 		want+=$'\n'"[$1 $((i + 1))/$total] ${subjects[i]}"
 	done
@@ -119,11 +126,11 @@ threaded() {
 covered() {
 	local want
 
-	want=$("$tmp/top/ci/cover-letter" | sed '1,/^$/d')
+	want=$("$tmp/top/ci/cover-letter" "$tmp/top/$folder/cover-letter" | sed '1,/^$/d')
 	is "$(sed '1,/^$/d' "$1"/0000-*.eml | head -n "$(wc -l <<<"$want")")" "$want"
 }
 
-# round_trip MBOX: b4 am and git am onto the base make the patched tree, with the
+# round_trip MBOX: b4 am and git am onto what it is made for make the tree, with the
 # sender as author. b4 0.12 fails on the folded subjects of a mailbox that it
 # opens, but not on those of one that it reads.
 round_trip() {
@@ -131,15 +138,15 @@ round_trip() {
 	mkdir "$tmp/am"
 	borrow "$repo" "$tmp/linux"
 	git -C "$tmp/linux" sparse-checkout set --no-cone /mm/
-	git -C "$tmp/linux" reset -q --hard "$base"
+	git -C "$tmp/linux" reset -q --hard "$from"
 	(
 		cd "$tmp/linux"
 		b4 --offline-mode am --no-cache -m - -o "$tmp/am" <"$1" >"$tmp/am.log" 2>&1
 		git -c commit.gpgSign=false am -q "$tmp"/am/*.mbx >>"$tmp/am.log" 2>&1
 	) || return
 	is "$(git -C "$tmp/linux" rev-parse "HEAD^{tree}")" \
-		"$(git -C "$BUILD/src" rev-parse "$patched^{tree}")" || return
-	is "$(git -C "$tmp/linux" log --format='%an <%ae>' "$base.." | uniq -c | xargs)" \
+		"$(git -C "$BUILD/src" rev-parse "$to^{tree}")" || return
+	is "$(git -C "$tmp/linux" log --format='%an <%ae>' "$from.." | uniq -c | xargs)" \
 		"$total $author"
 }
 
@@ -153,7 +160,7 @@ patatt() { (cd "$tmp/top" && /usr/bin/python3 -c 'import patatt; patatt.command(
 # maintainers: whom get_maintainer.pl names for the series.
 maintainers() {
 	(
-		cd "$out_dir/linux"
+		cd "$out_dir/batch"
 		scripts/get_maintainer.pl --nogit --nogit-fallback --nogit-chief-penguins \
 			--norolestats --nofixes "$tmp"/top/patches/*.patch
 	) | grep -oE '[^ <>,"]+@[^ <>,"]+' | sort -u
@@ -161,17 +168,24 @@ maintainers() {
 
 copy_top
 before=$(state)
+submission patches "$fixed" "$patched"
 git config --global user.email sender@example.invalid
 patatt genkey -n throw-away >/dev/null 2>&1
 
 run mail SIGNING_KEY=ed25519:throw-away
 ok "the messages are made" is "$status" 0
 ok "they are told, and the command that sends them" \
-	matches "$out" "PATCH $total/$total.*Nothing has been sent.*cd $out_dir/linux && b4 send[)]"
+	matches "$out" "PATCH $total/$total.*Nothing has been sent.*cd $out_dir/batch && b4 send[)]"
 ok "they are numbered" numbered PATCH "$out_dir/v1"
 ok "they are one thread" threaded "$out_dir/v1"
 ok "the cover letter arrives whole" covered "$out_dir/v1"
 ok "the base commit is named" grep -qx "base-commit: $base" "$out_dir"/v1/0000-*.eml
+ok "the fix is named as what it needs" \
+	is "$(grep -c '^prerequisite-patch-id: [0-9a-f]\{40\}$' "$out_dir"/v1/0000-*.eml)" \
+	"$(git -C "$BUILD/src" rev-list --count "$base..$fixed")"
+ok "the fix is named by its change-id" grep -qx \
+	"prerequisite-change-id: $(sed -n 's/^Change-Id: //p' "$TOP/patches/fix/cover-letter"):v1" \
+	"$out_dir"/v1/0000-*.eml
 ok "all are from the sender" \
 	is "$(fields From "$out_dir/v1" | uniq -c | xargs)" "$((total + 1)) $author"
 ok "all are signed off by the sender" \
@@ -206,7 +220,7 @@ ok "v2 wants its changes told" refused "no section 'Changes in v2:'"
 ok "v2 refused: the range-diff is there, for them to be written" \
 	is "$(grep -cE '^ *1: .* ! +1: |^ *[0-9]+: .* = +[0-9]+: ' "$out_dir/v2.range-diff")" "$total"
 ok "v2 refused: no branch or message is left" \
-	is "$(ls "$out_dir/linux" "$out_dir/v2" "$out_dir/v2.mbox" 2>/dev/null)" ""
+	is "$(ls "$out_dir/batch" "$out_dir/v2" "$out_dir/v2.mbox" 2>/dev/null)" ""
 
 printf '\n---\nChanges in v2:\n- one more line\n' >>"$tmp/top/patches/cover-letter"
 commit_top
@@ -224,6 +238,20 @@ ok "TO: the messages go there and nowhere else" \
 	is "$(addresses To "$out_dir/v2" | xargs)" "list@localhost.localdomain second@localhost.localdomain"
 ok "CC: and to the copies" is "$(addresses Cc "$out_dir/v2" | xargs)" copy@localhost.localdomain
 ok "v2: b4 am and git am make the patched tree" round_trip "$out_dir/v2.mbox"
+
+# The fix alone
+submission patches/fix "$base" "$fixed"
+run mail SUBMISSION=fix TO=list@localhost.localdomain
+ok "the fix: the messages are made" is "$status" 0
+ok "the fix: they are numbered" numbered PATCH "$out_dir/fix-v1"
+ok "the fix: they are one thread" threaded "$out_dir/fix-v1"
+ok "the fix: the cover letter arrives whole" covered "$out_dir/fix-v1"
+ok "the fix: it needs no other" not grep -q '^prerequisite-' "$out_dir"/fix-v1/0000-*.eml
+ok "the fix: for stable" grep -q '^Cc: stable@vger.kernel.org$' "$out_dir"/fix-v1/0001-*.eml
+ok "the fix: b4 am and git am make the fixed tree" round_trip "$out_dir/fix-v1.mbox"
+ok "the fix: the tag of it is its own" matches "$out" "git tag .* sent/fix-v1"
+run mail SUBMISSION=other
+ok "SUBMISSION that there is not" refused "no submission 'other'"
 
 run mail REVISION=two
 ok "REVISION that is no number" refused "REVISION=two is no revision"
