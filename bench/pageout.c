@@ -14,8 +14,9 @@
  *			only, not by MADV_PAGEOUT; CGROUP is the directory of
  *			the cgroup that this process is in
  *	-f FILE		the region is a shared mapping of the new FILE, which is
- *			removed at the end; reclaim leaves its dirty pages to
- *			the flusher, but unmaps them
+ *			removed at the end. Reclaim leaves its dirty pages to the
+ *			flusher: after the pageout the file is synced, and then a
+ *			word of each page is written to
  *
  * Prints a line of key=value words for each round, all of them about the time
  * between the start of the pageout and its end:
@@ -30,6 +31,9 @@
  *			they are not those for the TLB; arm64; riscv64, where TLB
  *			shootdowns are of these, if it is the kernel that sends them)
  *	loops		iterations of the other threads
+ *
+ * With -f the same, with sync_ before the name, of the sync, and with touch_, of the
+ * writing, and touch_faults, page faults of that.
  *
  * What this kernel or machine does not count is left out.  After each round
  * the region is read back; contents that differ end the program with status 1.
@@ -46,6 +50,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,12 +77,14 @@ struct snapshot {
 	int64_t tlb_ipis;
 	int64_t cal_ipis;
 	int64_t loops;
+	int64_t faults;
 	int64_t nsec;
 };
 
 static struct looper *loopers;
 static int nr_loopers;
 static uint64_t *region;
+static int file = -1;
 static size_t page_size, page_words, nr_pages;
 static char reclaim_path[4096], reclaim_request[64];
 
@@ -182,7 +189,7 @@ static int64_t row_sum(const char *text, const char *name)
 	return -1;
 }
 
-static void snap(struct snapshot *s)
+static void snap_counts(struct snapshot *s)
 {
 	const char *text = slurp("/proc/vmstat");
 
@@ -198,10 +205,14 @@ static void snap(struct snapshot *s)
 static void snap_loops_and_time(struct snapshot *s)
 {
 	struct timespec now;
+	struct rusage usage;
 
 	s->loops = nr_loopers ? 0 : -1;
 	for (int i = 0; i < nr_loopers; i++)
 		s->loops += loopers[i].loops;
+	if (getrusage(RUSAGE_THREAD, &usage))
+		err(1, "getrusage");
+	s->faults = usage.ru_minflt;
 	if (clock_gettime(CLOCK_MONOTONIC, &now))
 		err(1, "clock_gettime");
 	s->nsec = now.tv_sec * 1000000000LL + now.tv_nsec;
@@ -269,15 +280,52 @@ static void pageout_reclaim(void)
 	close(fd);
 }
 
-static void print_count(const char *name, int64_t before, int64_t after)
+static void sync_file(void)
+{
+	if (fsync(file))
+		err(1, "fsync");
+}
+
+/* Writes to each page, and changes nothing. */
+static void touch(void)
+{
+	for (size_t page = 0; page < nr_pages; page++)
+		__atomic_fetch_add(&region[page * page_words + page_words - 1], 0, __ATOMIC_RELAXED);
+}
+
+/* What happened between the start of WORK and its end. */
+struct measured {
+	struct snapshot before, after;
+};
+
+static void measure(struct measured *m, void (*work)(void))
+{
+	snap_counts(&m->before);
+	snap_loops_and_time(&m->before);
+	work();
+	snap_loops_and_time(&m->after);
+	snap_counts(&m->after);
+}
+
+static void print_count(const char *prefix, const char *name, int64_t before, int64_t after)
 {
 	if (before >= 0)
-		printf(" %s=%lld", name, (long long)(after - before));
+		printf(" %s%s=%lld", prefix, name, (long long)(after - before));
+}
+
+static void print_measured(const char *prefix, const struct measured *m)
+{
+	printf("%s%susec=%.1f", *prefix ? " " : "", prefix, (m->after.nsec - m->before.nsec) / 1e3);
+	print_count(prefix, "pswpout", m->before.pswpout, m->after.pswpout);
+	print_count(prefix, "flushes", m->before.flushes, m->after.flushes);
+	print_count(prefix, "tlb_ipis", m->before.tlb_ipis, m->after.tlb_ipis);
+	print_count(prefix, "cal_ipis", m->before.cal_ipis, m->after.cal_ipis);
+	print_count(prefix, "loops", m->before.loops, m->after.loops);
 }
 
 static void run_round(int round, void (*pageout)(void))
 {
-	struct snapshot before, after;
+	struct measured out, sync, use;
 	size_t gone;
 
 	/*
@@ -287,25 +335,25 @@ static void run_round(int round, void (*pageout)(void))
 	for (size_t page = 0; page < nr_pages; page++)
 		fill_or_check(page, round, true);
 
-	snap(&before);
-	snap_loops_and_time(&before);
-	pageout();
-	snap_loops_and_time(&after);
-	snap(&after);
-
+	measure(&out, pageout);
 	gone = count_gone();
+	if (file >= 0) {
+		measure(&sync, sync_file);
+		measure(&use, touch);
+	}
+
 	for (size_t page = 0; page < nr_pages; page++)
 		if (!fill_or_check(page, round, false))
-			errx(1, "round %d: page %zu came back from swap with other contents",
-			     round, page);
+			errx(1, "round %d: page %zu came back with other contents", round, page);
 	if (!round)
 		return;
-	printf("usec=%.1f pages=%zu gone=%zu", (after.nsec - before.nsec) / 1e3, nr_pages, gone);
-	print_count("pswpout", before.pswpout, after.pswpout);
-	print_count("flushes", before.flushes, after.flushes);
-	print_count("tlb_ipis", before.tlb_ipis, after.tlb_ipis);
-	print_count("cal_ipis", before.cal_ipis, after.cal_ipis);
-	print_count("loops", before.loops, after.loops);
+	print_measured("", &out);
+	printf(" pages=%zu gone=%zu", nr_pages, gone);
+	if (file >= 0) {
+		print_measured("sync_", &sync);
+		print_measured("touch_", &use);
+		print_count("touch_", "faults", use.before.faults, use.after.faults);
+	}
 	putchar('\n');
 }
 
@@ -324,27 +372,26 @@ static void map_anonymous(void)
 static void map_file(const char *path)
 {
 	static char page[65536];
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
 
-	if (fd < 0)
+	file = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (file < 0)
 		err(1, "%s", path);
 	unlink(path);
-	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
 	for (size_t i = 0; i < nr_pages; i++)
-		if (write(fd, page, page_size) != (ssize_t)page_size)
+		if (write(file, page, page_size) != (ssize_t)page_size)
 			err(1, "%s", path);
-	if (fsync(fd))
+	if (fsync(file))
 		err(1, "%s", path);
-	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	if (region == MAP_FAILED)
 		err(1, "%s", path);
-	close(fd);
 }
 
 int main(int argc, char **argv)
 {
 	void (*pageout)(void) = pageout_madvise;
-	const char *file = NULL;
+	const char *path = NULL;
 	long mib = 32, rounds = 5;
 	int opt;
 
@@ -361,7 +408,7 @@ int main(int argc, char **argv)
 			snprintf(reclaim_path, sizeof(reclaim_path), "%s/memory.reclaim", optarg);
 			break;
 		case 'f':
-			file = optarg;
+			path = optarg;
 			break;
 		default:
 			return 2;
@@ -375,8 +422,8 @@ int main(int argc, char **argv)
 	page_size = sysconf(_SC_PAGESIZE);
 	page_words = page_size / sizeof(*region);
 	nr_pages = ((size_t)mib << 20) / page_size;
-	if (file)
-		map_file(file);
+	if (path)
+		map_file(path);
 	else
 		map_anonymous();
 
