@@ -63,18 +63,21 @@ guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
 for name in "${batched[@]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
-# The same on a disk, where the flusher sleeps, and so needs a vCPU of its own.
-on_disk() {
-	run "$TOP/ci/vm-run" -k "$BUILD/$1/bzImage" -c 3 -m "$mib" --disk 256 \
-		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/ci" -- \
-		env RECLAIM_TLB_ROUNDS=60 /ci/guest.d/on-fs ext4 data /reclaim_tlb -r "$2"
-}
-for name in "${file[@]}"; do
-	on_disk patched "$name"
-	ok "patched: $name on a disk" selftest ok "$name"
-	on_disk base "$name"
-	ok "base: not $name on a disk" selftest "not ok" "$name"
-done
+# The selftest of the fix alone, on a disk; 6.12 has it not. ci/t/lost-writes.t has more.
+if [[ -f $BUILD/selftests/reclaim_file ]]; then
+	for kernel in base patched; do
+		run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 -m "$mib" --disk 256 \
+			--add "$BUILD/selftests/reclaim_file" --add "$TOP/ci" -- \
+			/ci/guest.d/on-fs ext4 data /reclaim_file
+		for name in reclaim_file.{madvise,memcg}.writes_survive; do
+			if [[ $kernel == base ]]; then
+				ok "base: not $name" selftest "not ok" "$name"
+			else
+				ok "patched: $name" selftest ok "$name"
+			fi
+		done
+	done
+fi
 name=reclaim_race.kswapd.flushes_are_batched
 guest patched 2 /reclaim_tlb -r "$name"
 ok "patched: $name" selftest ok "$name"

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# bench/lost-writes: what it says of wrong input and of places where it cannot tell, on
+# this machine; and in the guest, that base loses writes and that fixed and patched do
+# not, on a disk, by MADV_PAGEOUT and by memory.reclaim.
+
+. "$(dirname "$0")/../lib.sh"
+. "$TOP/ci/t/tap.sh"
+
+need gcc
+"$TOP/ci/kernel" base fixed patched
+tmp=$(mktemp -d "$BUILD/lost-writes.XXXXXX")
+memory=$(mktemp -d /dev/shm/lost-writes.XXXXXX)
+trap 'rm -rf "$tmp" "$memory"' EXIT
+
+# reproduce [VARIABLE=VALUE...]: ci/reproduce, which make reproduce calls
+reproduce() { env -u ROUNDS -u MEMCG DIR="$tmp" "$@" "$TOP/ci/reproduce"; }
+
+# refused STATUS PATTERN: the last run ended with that, and one line, which matches.
+refused() { is "$status" "$1" && one_line "$err$out" && matches "$err$out" "$2"; }
+
+run reproduce ROUNDS=x
+ok "ROUNDS that is no number" refused 2 "x: not a number from 1 to"
+run reproduce DIR=/nonexistent
+ok "DIR that there is not" refused 2 "/nonexistent: cannot make a file: No such file"
+run reproduce DIR=/proc
+ok "DIR that cannot be written to" refused 2 "/proc: cannot make a file"
+run reproduce DIR="$memory"
+ok "a file system in memory" refused 4 "^cannot tell: $memory is on tmpfs"
+run reproduce PATH="$tmp"
+ok "no compiler" matches "$status" '^(2|127)$'
+run taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" "$BUILD/lost-writes" -d "$tmp"
+ok "one CPU" refused 4 "^cannot tell: there is one CPU"
+run "$BUILD/lost-writes" -d "$tmp" -r 1 -t 1 -m 250
+ok "a round or none: no claim that nothing is lost" matches "$status" '^[14]$'
+ok "what it ran on is said" matches "$out" "^kernel: Linux $(uname -r)"
+run "$BUILD/lost-writes" "$tmp"
+ok "an argument too many" refused 2 "no such argument"
+ok "no file is left" is "$(find "$tmp" "$memory" -mindepth 1)" ""
+
+# Interrupted: no file, no cgroup.
+guest() {
+	run "$TOP/ci/vm-run" -k "$BUILD/$1/bzImage" -c 3 -m 512 --swap none --disk 512 \
+		--add "$TOP/ci" -- "${@:2}"
+}
+
+guest patched /ci/guest.d/on-fs ext4 data sh -c '
+	lost-writes --memcg >/dev/null &
+	until ls -d /sys/fs/cgroup/lost-writes.* 2>/dev/null; do sleep 0.1; done
+	kill -TERM $!
+	wait $!
+	echo "status $?"
+	ls -d /sys/fs/cgroup/lost-writes.* 2>/dev/null
+	ls -A . | grep -v lost+found'
+ok "killed: its own status, and neither file nor cgroup is left" \
+	is "$(sed 1d <<<"$out")" "status 143"
+# shellcheck disable=SC2016 # for the guest
+guest patched /ci/guest.d/on-fs ext4 data sh -c '
+	dd if=/dev/zero of=full bs=1M 2>/dev/null
+	lost-writes'
+ok "no space: one line, and status 2" is "$status" 2
+ok "no space: says so" matches "$err" "lost-writes: .*No space left on device"
+
+for option in '' --memcg; do
+	guest base /ci/guest.d/on-fs ext4 data lost-writes -r 60 $option
+	ok "base loses writes${option:+, $option}" is "$status" 1
+	ok "base: says so${option:+, $option}" matches "$out" "[1-9][0-9]* of [0-9]+ last writes lost.*LOSES DATA"
+	for kernel in fixed patched; do
+		guest $kernel /ci/guest.d/on-fs ext4 data lost-writes -r 500 -t 400 $option
+		ok "$kernel loses none${option:+, $option}" is "$status" 0
+		ok "$kernel: of 500${option:+, $option}" matches "$out" "(^|[^0-9])0 of 500 last writes lost"
+	done
+done
+done_testing
