@@ -293,11 +293,15 @@ static void reclaim_by_madvise(void)
 			    strerror(errno));
 }
 
-static void put(int to, const char *text)
+/* Returns false if the kernel does not know such a request. */
+static bool put(int to, const char *text)
 {
+	if (write(to, text, strlen(text)) >= 0)
+		return true;
 	/* less was reclaimed than was asked for: so be it */
-	if (write(to, text, strlen(text)) < 0 && errno != EAGAIN && errno != EBUSY && errno != EINTR)
+	if (errno != EAGAIN && errno != EBUSY && errno != EINTR && errno != EINVAL)
 		err(FAILED, "cannot write %s to the cgroup", text);
+	return errno != EINVAL;
 }
 
 /* As much as makes reclaim come as far as the page, and beyond. */
@@ -307,8 +311,12 @@ static void reclaim_by_memcg(void)
 	char text[64], usage[64] = "";
 
 	if (!no_limit) {
+		/* since Linux 6.9; before, it may swap */
 		snprintf(text, sizeof(text), "%ld swappiness=0", nr);
-		put(reclaim_fd, text);
+		if (!put(reclaim_fd, text)) {
+			snprintf(text, sizeof(text), "%ld", nr);
+			put(reclaim_fd, text);
+		}
 		return;
 	}
 	if (pread(usage_fd, usage, sizeof(usage) - 1, 0) < 0)

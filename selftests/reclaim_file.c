@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/vfs.h>
 
@@ -32,8 +31,7 @@
  */
 #define NR_MAPPINGS	2000
 
-FIXTURE(reclaim_file)
-{
+struct race {
 	char cgroup[PATH_MAX];
 	cpu_set_t cpus;
 	int fd, pagemap_fd, reclaim_fd;
@@ -43,6 +41,11 @@ FIXTURE(reclaim_file)
 	pthread_barrier_t barrier;
 	atomic_bool started, reclaimed, over;
 	bool caught;
+};
+
+FIXTURE(reclaim_file)
+{
+	struct race race;
 };
 
 /*
@@ -69,12 +72,12 @@ FIXTURE_VARIANT_ADD(reclaim_file, memcg)
 };
 
 /* To the NR-th CPU that the test may use.  Returns false if there is none. */
-static bool pin_to_cpu(FIXTURE_DATA(reclaim_file) *self, int nr)
+static bool pin_to_cpu(struct race *race, int nr)
 {
 	cpu_set_t set;
 
 	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &self->cpus) || nr-- > 0)
+		if (!CPU_ISSET(cpu, &race->cpus) || nr-- > 0)
 			continue;
 		CPU_ZERO(&set);
 		CPU_SET(cpu, &set);
@@ -83,162 +86,159 @@ static bool pin_to_cpu(FIXTURE_DATA(reclaim_file) *self, int nr)
 	return false;
 }
 
-/* Sets self->cgroup and self->reclaim_fd, if there is memory.reclaim. */
-static bool enter_cgroup(FIXTURE_DATA(reclaim_file) *self)
+/* Sets cgroup and reclaim_fd, if there is memory.reclaim. */
+static bool enter_cgroup(struct race *race)
 {
 	char root[PATH_MAX / 2];
 
 	if (cg_find_unified_root(root, sizeof(root), NULL))
 		return false;
-	snprintf(self->cgroup, sizeof(self->cgroup), "%s/reclaim_file.%d", root,
+	snprintf(race->cgroup, sizeof(race->cgroup), "%s/reclaim_file.%d", root,
 		 getpid());
-	if (cg_create(self->cgroup))
+	if (cg_create(race->cgroup))
 		return false;
-	self->reclaim_fd = cg_open(self->cgroup, "memory.reclaim", O_WRONLY);
-	return self->reclaim_fd >= 0 && !cg_enter_current(self->cgroup);
+	race->reclaim_fd = cg_open(race->cgroup, "memory.reclaim", O_WRONLY);
+	return race->reclaim_fd >= 0 && !cg_enter_current(race->cgroup);
 }
 
 FIXTURE_SETUP(reclaim_file)
 {
 	size_t size = variant->nr_pages * psize();
+	struct race *race = &self->race;
 	struct statfs fs;
 
-	if (sched_getaffinity(0, sizeof(self->cpus), &self->cpus) ||
-	    !pin_to_cpu(self, 1) || !pin_to_cpu(self, 0))
+	if (sched_getaffinity(0, sizeof(race->cpus), &race->cpus) ||
+	    !pin_to_cpu(race, 1) || !pin_to_cpu(race, 0))
 		SKIP(return, "needs two CPUs");
-	self->pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
-	if (self->pagemap_fd < 0)
-		SKIP(return, "needs /proc/self/pagemap");
-	self->fd = open(".", O_TMPFILE | O_RDWR, 0600);
-	if (self->fd < 0 || fstatfs(self->fd, &fs))
-		SKIP(return, "cannot create a file in the working directory");
+	race->pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	race->fd = open(".", O_TMPFILE | O_RDWR, 0600);
+	if (race->pagemap_fd < 0 || race->fd < 0 || fstatfs(race->fd, &fs))
+		SKIP(return, "needs pagemap, and a file here");
 	if (fs.f_type == TMPFS_MAGIC || fs.f_type == OVERLAYFS_SUPER_MAGIC)
 		SKIP(return, "needs a file system that writes back by itself");
-	if (variant->memcg && !enter_cgroup(self))
+	if (variant->memcg && !enter_cgroup(race))
 		SKIP(return, "needs memory.reclaim of cgroup v2");
-
 	/* No read-ahead, and reclaim takes no notice of accesses. */
-	posix_fadvise(self->fd, 0, 0, POSIX_FADV_RANDOM);
+	posix_fadvise(race->fd, 0, 0, POSIX_FADV_RANDOM);
 	for (int i = 0; i < NR_MAPPINGS; i++)
-		ASSERT_NE(mmap(NULL, size, PROT_READ, MAP_SHARED, self->fd, 0),
+		ASSERT_NE(mmap(NULL, size, PROT_READ, MAP_SHARED, race->fd, 0),
 			  MAP_FAILED);
 	/* Made last, it is the last that reclaim comes to. */
-	self->region = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
-			    self->fd, 0);
-	ASSERT_NE(self->region, MAP_FAILED);
-	madvise(self->region, size, MADV_RANDOM);
-	self->word = (unsigned long *)(self->region + variant->page * psize());
+	race->region = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    race->fd, 0);
+	ASSERT_NE(race->region, MAP_FAILED);
+	madvise(race->region, size, MADV_RANDOM);
+	race->word = (unsigned long *)(race->region + variant->page * psize());
 }
 
-/* In the parent, as the cgroup has to be empty. */
 FIXTURE_TEARDOWN_PARENT(reclaim_file)
 {
-	if (*self->cgroup)
-		cg_destroy(self->cgroup);
+	if (*self->race.cgroup)
+		cg_destroy(self->race.cgroup);
 }
 
-static void store(FIXTURE_DATA(reclaim_file) *self)
+static void store(struct race *race)
 {
-	__atomic_store_n(self->word, ++self->value, __ATOMIC_RELAXED);
+	__atomic_store_n(race->word, ++race->value, __ATOMIC_RELAXED);
 }
 
-static void *store_around_writeback(void *arg)
+static void *store_and_sync(void *arg)
 {
-	FIXTURE_DATA(reclaim_file) *self = arg;
-	char *page = (char *)self->word;
-	off_t at = page - self->region;
+	struct race *race = arg;
+	char *page = (char *)race->word;
+	off_t at = page - race->region;
 
-	pin_to_cpu(self, 1);
-	while (pthread_barrier_wait(&self->barrier), !self->over) {
+	pin_to_cpu(race, 1);
+	while (pthread_barrier_wait(&race->barrier), !race->over) {
 		bool mapped = true;
 
-		while (mapped && !self->reclaimed) {
-			store(self);
-			self->started = true;
-			mapped = pagemap_get_entry(self->pagemap_fd, page) &
+		while (mapped && !race->reclaimed) {
+			store(race);
+			race->started = true;
+			mapped = pagemap_get_entry(race->pagemap_fd, page) &
 				 PM_PRESENT;
 		}
-		self->caught = !mapped &&
-			       !sync_file_range(self->fd, at, psize(),
+		race->caught = !mapped &&
+			       !sync_file_range(race->fd, at, psize(),
 						SYNC_FILE_RANGE_WRITE_AND_WAIT);
-		if (self->caught)
-			store(self);
-		pthread_barrier_wait(&self->barrier);
+		if (race->caught)
+			store(race);
+		pthread_barrier_wait(&race->barrier);
 	}
 	return NULL;
 }
 
 /* While the other sleeps: a CPU that idles looks for flushes that it missed. */
-static void *keep_cpu_busy(void *arg)
+static void *keep_busy(void *arg)
 {
-	FIXTURE_DATA(reclaim_file) *self = arg;
+	struct race *race = arg;
 	struct sched_param param = {};
 
-	pin_to_cpu(self, 1);
+	pin_to_cpu(race, 1);
 	sched_setscheduler(0, SCHED_IDLE, &param);
-	while (!self->over)
+	while (!race->over)
 		;
 	return NULL;
 }
 
-static void reclaim(FIXTURE_DATA(reclaim_file) *self, int nr_pages)
+static void reclaim(struct race *race, size_t size)
 {
-	/* A third comes past the page; it fails if there is less to be had. */
-	if (*self->cgroup)
-		dprintf(self->reclaim_fd, "%d swappiness=0",
-			nr_pages / 3 * psize());
+	/* A third comes past the page; an error: there was less. */
+	if (*race->cgroup)
+		dprintf(race->reclaim_fd, "%zu swappiness=0", size / 3);
 	else
-		madvise(self->region, nr_pages * psize(), MADV_PAGEOUT);
+		madvise(race->region, size, MADV_PAGEOUT);
 }
 
 /* Is the last store in the file, once it is dropped from the page cache? */
-static bool is_in_file(FIXTURE_DATA(reclaim_file) *self, size_t size)
+static bool is_in_file(struct race *race, size_t size)
 {
 	unsigned char resident;
 
-	fsync(self->fd);
-	madvise(self->region, size, MADV_DONTNEED);
-	posix_fadvise(self->fd, 0, 0, POSIX_FADV_DONTNEED);
-	if (mincore(self->word, psize(), &resident) || (resident & 1)) {
-		self->caught = false;
+	fsync(race->fd);
+	madvise(race->region, size, MADV_DONTNEED);
+	posix_fadvise(race->fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (mincore(race->word, psize(), &resident) || (resident & 1)) {
+		race->caught = false;
 		return true;
 	}
-	return *self->word == self->value;
+	return *race->word == race->value;
 }
 
+/* No store to a page is lost that reclaim is at. */
 TEST_F_TIMEOUT(reclaim_file, writes_survive, TIMEOUT)
 {
 	size_t size = variant->nr_pages * psize();
+	struct race *race = &self->race;
 	int caught = 0, lost = 0;
 	pthread_t threads[2];
 
-	pthread_barrier_init(&self->barrier, NULL, 2);
-	ASSERT_EQ(pthread_create(&threads[0], NULL, store_around_writeback,
-				 self), 0);
-	ASSERT_EQ(pthread_create(&threads[1], NULL, keep_cpu_busy, self), 0);
+	pthread_barrier_init(&race->barrier, NULL, 2);
+	ASSERT_FALSE(pthread_create(&threads[0], NULL, store_and_sync, race) ||
+		     pthread_create(&threads[1], NULL, keep_busy, race));
 	for (int try = 0; caught < ROUNDS && try < 4 * ROUNDS; try++) {
 		/* new pages, which an LRU takes in this order */
 		if (variant->memcg)
-			ASSERT_EQ(ftruncate(self->fd, 0), 0);
-		ASSERT_EQ(ftruncate(self->fd, size), 0);
+			ASSERT_EQ(ftruncate(race->fd, 0), 0);
+		ASSERT_EQ(ftruncate(race->fd, size), 0);
 		for (int i = 0; i < variant->nr_pages; i++)
 			if (!variant->memcg || i == variant->page)
-				self->region[i * psize() + sizeof(long)] = 1;
+				race->region[i * psize() + sizeof(long)] = 1;
 			else
-				FORCE_READ(self->region[i * psize()]);
-		self->started = false;
-		self->reclaimed = false;
-		pthread_barrier_wait(&self->barrier);
-		while (!self->started)
+				FORCE_READ(race->region[i * psize()]);
+		race->started = false;
+		race->reclaimed = false;
+		pthread_barrier_wait(&race->barrier);
+		while (!race->started)
 			;
-		reclaim(self, variant->nr_pages);
-		self->reclaimed = true;
-		pthread_barrier_wait(&self->barrier);
-		lost += !is_in_file(self, size);
-		caught += self->caught;
+		reclaim(race, size);
+		race->reclaimed = true;
+		pthread_barrier_wait(&race->barrier);
+		lost += !is_in_file(race, size);
+		caught += race->caught;
 	}
-	self->over = true;
-	pthread_barrier_wait(&self->barrier);
+	race->over = true;
+	pthread_barrier_wait(&race->barrier);
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
 	ksft_print_msg("%d of %d last writes lost\n", lost, caught);
