@@ -87,6 +87,7 @@ struct driver {
 	void (*reclaim)(void);
 	int nr_pages;
 	int page;		/* that is stored to */
+	int mappings;		/* 0: as many as make all of it take long enough */
 	bool all_dirty;		/* else that page alone */
 };
 
@@ -244,10 +245,15 @@ static void drop_pages(void)
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-/* New pages for the cgroup, in order; MADV_PAGEOUT finds those of the round before. */
+/*
+ * Brings the pages in, in order, for the round before has dropped them. Those of a hole
+ * need not be read. But to write a new block is work for a kernel thread, and a CPU that
+ * has run one looks for missed flushes: not without a CPU to spare.
+ */
 static void prepare_pages(void)
 {
-	if (!driver->all_dirty && (ftruncate(fd, 0) || ftruncate(fd, driver->nr_pages * page_size)))
+	if (!driver->all_dirty && nr_cpus > 2 &&
+	    (ftruncate(fd, 0) || ftruncate(fd, driver->nr_pages * page_size)))
 		err(FAILED, "%s: ftruncate", dir);
 	for (int i = 0; i < driver->nr_pages; i++) {
 		volatile uint64_t *page = (uint64_t *)(region + i * page_size);
@@ -264,7 +270,7 @@ static long page_faults(void)
 	struct rusage usage;
 
 	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_minflt;
+	return usage.ru_minflt + usage.ru_majflt;	/* a retried one counts as major in 5.10 */
 }
 
 /*
@@ -336,6 +342,7 @@ static const struct driver memcg_driver = {
 	.reclaim = reclaim_by_memcg,
 	.nr_pages = 96,
 	.page = 24,
+	.mappings = 2000,
 };
 
 /* Opens FILE of the cgroup CGROUP; -1: there is none. */
@@ -410,8 +417,8 @@ static bool is_mapped(void)
 
 /*
  * Stores on CPU 1, and never enters the kernel in a round. If the watcher has no CPU of
- * its own, this runs while that one sleeps: a CPU that idles, or comes back to an
- * address space from elsewhere, looks for flushes that it has missed.
+ * its own, that one stores, and this only runs while it sleeps: a CPU that idles, or
+ * comes back to an address space from elsewhere, looks for flushes that it has missed.
  */
 static void *storing_thread(void *arg)
 {
@@ -422,6 +429,8 @@ static void *storing_thread(void *arg)
 		err(FAILED, "SCHED_IDLE");
 	while (pthread_barrier_wait(&barrier), !atomic_load(&over)) {
 		while (!atomic_load(&written_back) && !atomic_load(&reclaimed)) {
+			if (nr_cpus == 2)
+				continue;
 			*word = value;
 			atomic_store(&started, true);
 		}
@@ -502,8 +511,8 @@ static bool play_round(void)
 static void choose_mappings(void)
 {
 	double pass, writeback;
-	long more = mappings ?: MIN_MAPPINGS;
-	bool fixed = mappings;
+	bool fixed = mappings || driver->mappings;
+	long more = mappings ?: driver->mappings ?: MIN_MAPPINGS;
 
 	for (mappings = 0;; more = mappings) {
 		mappings += more;
