@@ -30,12 +30,12 @@ run reproduce DIR="$memory"
 ok "a file system in memory" refused 4 "^cannot tell: $memory is on tmpfs"
 run reproduce PATH="$tmp"
 ok "no compiler" matches "$status" '^(2|127)$'
-run taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" "$BUILD/lost-writes" -d "$tmp"
+run taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" "$BUILD/reproduce" -d "$tmp"
 ok "one CPU" refused 4 "^cannot tell: there is one CPU"
-run "$BUILD/lost-writes" -d "$tmp" -r 1 -t 1 -m 250
+run "$BUILD/reproduce" -d "$tmp" -r 1 -t 1 -m 250
 ok "a round or none: no claim that nothing is lost" matches "$status" '^[14]$'
 ok "what it ran on is said" matches "$out" "^kernel: Linux $(uname -r)"
-run "$BUILD/lost-writes" "$tmp"
+run "$BUILD/reproduce" "$tmp"
 ok "an argument too many" refused 2 "no such argument"
 ok "no file is left" is "$(find "$tmp" "$memory" -mindepth 1)" ""
 
