@@ -186,16 +186,24 @@ static void write_file(void)
 	free(page);
 }
 
+/* Without a name, or, where a file system knows no such files, for a moment with one. */
 static void open_file(void)
 {
+	sigset_t all, before;
 	char path[4096];
 
 	if (snprintf(path, sizeof(path), "%s/lost-writes.XXXXXX", dir) >= (int)sizeof(path))
 		errx(FAILED, "%s: the path is too long", dir);
-	fd = mkstemp(path);
-	if (fd < 0)
-		err(FAILED, "%s: cannot make a file", dir);
-	unlink(path);
+	fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		sigfillset(&all);
+		sigprocmask(SIG_BLOCK, &all, &before);
+		fd = mkstemp(path);
+		if (fd < 0)
+			err(FAILED, "%s: cannot make a file", dir);
+		unlink(path);
+		sigprocmask(SIG_SETMASK, &before, NULL);
+	}
 	check_file_system();
 	write_file();
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);	/* one page at a time */

@@ -57,7 +57,9 @@ ok "killed: its own status, and neither file nor cgroup is left" \
 	is "$(sed 1d <<<"$out")" "status 143"
 # shellcheck disable=SC2016 # for the guest
 guest patched /ci/guest.d/on-fs ext4 data sh -c '
-	dd if=/dev/zero of=full bs=1M 2>/dev/null
+	for size in 1M 4k; do
+		dd if=/dev/zero of=full.$size bs=$size 2>/dev/null
+	done
 	lost-writes'
 ok "no space: one line, and status 2" is "$status" 2
 ok "no space: says so" matches "$err" "lost-writes: .*No space left on device"
