@@ -104,9 +104,10 @@ static int cpus[3], nr_cpus;
 
 /* Of a round; the barrier is at both ends of it. */
 static pthread_barrier_t barrier;
-static atomic_bool over, started, reclaimed, written_back, stored;
+static atomic_bool over, started, reclaimed, written_back, given_up, stored;
 static uint64_t value;			/* that was stored last */
 static bool caught;
+static bool too_short;			/* the pass, to write a page back meanwhile */
 static long nr_unmapped;		/* rounds that saw the page unmapped */
 static double reclaim_msec;
 
@@ -436,7 +437,7 @@ static void *storing_thread(void *arg)
 	if (nr_cpus == 2 && sched_setscheduler(0, SCHED_IDLE, &param))
 		err(FAILED, "SCHED_IDLE");
 	while (pthread_barrier_wait(&barrier), !atomic_load(&over)) {
-		while (!atomic_load(&written_back) && !atomic_load(&reclaimed)) {
+		while (!atomic_load(&written_back) && !atomic_load(&given_up)) {
 			if (nr_cpus == 2)
 				continue;
 			*word = value;
@@ -465,8 +466,10 @@ static void *watching_thread(void *arg)
 		while (mapped && !atomic_load(&reclaimed))
 			mapped = is_mapped();
 		nr_unmapped += !mapped;
-		caught = !mapped && write_back() && !atomic_load(&reclaimed);
-		if (caught) {
+		caught = !mapped && write_back();
+		if (!caught) {
+			atomic_store(&given_up, true);
+		} else {
 			atomic_store(&written_back, true);
 			if (nr_cpus == 2)
 				*word = value + 1;
@@ -502,6 +505,7 @@ static bool play_round(void)
 	atomic_store(&started, false);
 	atomic_store(&reclaimed, false);
 	atomic_store(&written_back, false);
+	atomic_store(&given_up, false);
 	atomic_store(&stored, false);
 	caught = false;
 	pthread_barrier_wait(&barrier);
@@ -541,6 +545,7 @@ static void choose_mappings(void)
 		if (fixed || !nr_unmapped || pass > WINDOW * writeback || mappings * 2 > MAX_MAPPINGS)
 			break;
 	}
+	too_short = !driver->mappings && pass < 2 * writeback;
 	printf("reclaim: by %s, of %d pages with %ld mappings, %.1f ms; writing one back: %.2f ms\n",
 	       reclaim_file, driver->nr_pages, mappings, pass / TRIAL_ROUNDS, writeback / TRIAL_ROUNDS);
 }
@@ -582,6 +587,8 @@ static int race(void)
 	if (nr_caught < ENOUGH)
 		cannot_tell("only %ld rounds caught reclaim, %d are enough: try a machine that is less busy, more time (-t), more rounds (-r)",
 			    nr_caught, ENOUGH);
+	if (too_short)
+		cannot_tell("a pass of reclaim is over before a page is written back: try a faster device (-d), or a machine that is less busy");
 	printf("No store was lost: either this kernel flushes in time, or no CPU here keeps a stale TLB entry for long enough.\n");
 	return NONE_LOST;
 }
