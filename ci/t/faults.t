@@ -45,7 +45,7 @@ run "$TOP/ci/guest.d/reclaim-in" flood
 ok "unknown situation" matches "$status $err" "^1 .*no situation 'flood'"
 
 faults "$(faults_disk disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_error flaky_disk zswap
-faults "" mix damon large kill_owner oom removed_cgroup unfair swap_off cpu_hotplug mglru_switch
+faults "" mix damon large kill_owner oom removed_cgroup unfair swap_off cpu_hotplug mglru_switch waiters
 faults "$(faults_disk disk 10)" legacy
 faults "$(slow_node)" demotion
 tested=$(sed -n 's/^faults "[^"]*" //p' "$TOP/ci/t/faults.t" | xargs -n 1 | sort)

@@ -259,6 +259,8 @@ run mail REVISION=4
 ok "REVISION that skips one" refused "no tag sent/v3"
 run mail IDENTITY=nobody
 ok "IDENTITY without an address" refused 'IDENTITY=nobody .*Name <address>'
+run mail IDENTITY="Nobody <nobody@localhost.localdomain>"
+ok "IDENTITY that is the placeholder" refused 'Nobody .* is nobody: set IDENTITY'
 run mail REVISION=2 TO=list@localhost.localdomain SIGNING_KEY=ed25519:no-such
 ok "SIGNING_KEY that there is not" refused "b4 send failed: .*no-such"
 ln -s /usr/bin/* "$tmp/bin/"

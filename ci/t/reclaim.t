@@ -21,7 +21,7 @@ guest() {
 
 	shift 2
 	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m "$mib" \
-		--append brd.rd_size=65536 \
+		--append "brd.rd_size=65536 init_on_free=1" \
 		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/bench" --add "$TOP/ci" -- "$@"
 }
 
@@ -56,7 +56,7 @@ move=(reclaim_race.{madvise,memcg}.moved_page_is_not_written)
 
 guest patched 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
 ok "patched: selftests pass" is "$status" 0
-for name in "${batched[@]}" reclaim_tlb.anon_writes_survive "${file[@]}" "${last[@]}" "${move[@]}"; do
+for name in "${batched[@]}" reclaim_tlb.{anon_writes_survive,freed_pages_are_not_read} "${file[@]}" "${last[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
 guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
@@ -96,7 +96,7 @@ run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
 ok "patched: reclaim_states passes" is "$status" 0
 while read -r name; do
 	ok "patched: reclaim_states.$name" selftest ok "reclaim_states.$name"
-done < <(sed -n 's/^TEST_F_TIMEOUT(reclaim_states, \(.*\), .*/\1/p' "$TOP/selftests/reclaim_states.c")
+done < <(sed -n 's/^TEST_F_TIMEOUT(reclaim_states, \(.*\), .*/\1/p' "$TOP/selftests/extra/reclaim_states.c")
 
 # A full pass takes one flush, not two, wherever its folios go, and every folio that
 # must wait for the flush does.

@@ -105,7 +105,7 @@ no_such_test() {
 	case $1 in
 	reclaim-in) [[ ! -f ci/guest.d/situations/$2 ]] ;;
 	flushes-per-pass) ! grep -qx "	$2)\( ;;\)\?" ci/guest.d/flushes-per-pass ;;
-	*) ! grep -qE "^TEST_F(_TIMEOUT)?\($fixture, ${name}[,)]" "selftests/${1%@*}.c" ;;
+	*) ! grep -qE "^TEST_F(_TIMEOUT)?\($fixture, ${name}[,)]" "selftests/extra/${1%@*}.c" ;;
 	esac
 }
 
