@@ -22,7 +22,8 @@ guest() {
 	shift 2
 	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m "$mib" \
 		--append "brd.rd_size=65536 init_on_free=1" \
-		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/bench" --add "$TOP/ci" -- "$@"
+		--add "$BUILD/selftests/reclaim_tlb" --add "$BUILD/selftests/reclaim_batch" \
+		--add "$TOP/bench" --add "$TOP/ci" -- "$@"
 }
 
 # selftest RESULT NAME: the last selftest run has "RESULT N NAME", no SKIP.
@@ -78,6 +79,18 @@ if [[ -f $BUILD/selftests/reclaim_file ]]; then
 		done
 	done
 fi
+# The selftest of the series.
+guest patched 2 /reclaim_batch
+ok "patched: reclaim_batch passes" is "$status" 0
+for name in reclaim_batch.{anon,shmem}.{flushes,writes_survive,removed_pages_are_zero} \
+	reclaim_batch_move.page_is_not_written; do
+	ok "patched: $name" selftest ok "$name"
+done
+for name in reclaim_batch.{anon,shmem}.flushes; do
+	guest base 2 /reclaim_batch -r "$name"
+	ok "base: not $name" selftest "not ok" "$name"
+done
+
 name=reclaim_race.kswapd.flushes_are_batched
 guest patched 2 /reclaim_tlb -r "$name"
 ok "patched: $name" selftest ok "$name"
@@ -89,6 +102,9 @@ run "$TOP/ci/kernel" unlock-first-31
 ok "unlock-first-31 builds" is "$status" 0
 guest unlock-first-31 2 /reclaim_tlb -r "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
+name=reclaim_batch_move.page_is_not_written
+guest unlock-first-31 2 /reclaim_batch -r "$name"
+ok "unlock-first-31: not $name" selftest "not ok" "$name"
 
 # Every state that a folio may get into while it waits: none is skipped here.
 run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
