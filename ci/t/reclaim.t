@@ -102,9 +102,6 @@ run "$TOP/ci/kernel" unlock-first-31
 ok "unlock-first-31 builds" is "$status" 0
 guest unlock-first-31 2 /reclaim_tlb -r "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
-name=reclaim_batch_move.page_is_not_written
-guest unlock-first-31 2 /reclaim_batch -r "$name"
-ok "unlock-first-31: not $name" selftest "not ok" "$name"
 
 # Every state that a folio may get into while it waits: none is skipped here.
 run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
