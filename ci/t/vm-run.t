@@ -88,6 +88,8 @@ test_usage() {
 	-k $kernel -a hvf -- true|-a hvf: use auto
 	-k $kernel --swap tape -- true|--swap tape: use zram
 	-k $kernel --disk big -- true|--disk big is not a number
+	-k $kernel --slow-disk big -- true|--slow-disk big is not a number
+	-k $kernel -m 128 --slow-node -- true|--slow-node takes 128 MiB
 	-k $kernel --add /no/file -- true|no file /no/file to --add
 	-k $kernel --add /etc -- true|the guest has a /etc of its own
 	-k $kernel --add $0 --add $0 -- true|is there already
