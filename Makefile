@@ -9,12 +9,12 @@ export BASE ARCH BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PA
 export SUBMISSION REVISION TO SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
 
 SHELL := /bin/bash
-KERNEL ?= patched
+export KERNEL ?= patched
 # builds those that a benchmark compares
 bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce lost-writes setup source kernel check check-debug check-arch check-upstream bisect races \
+.PHONY: help reproduce lost-writes setup source kernel check unit check-debug check-arch check-upstream bisect races \
 	soak mutants bench bundle sweep instructions livepatch report walk shell mail refresh deb clean
 
 help: ## list the targets
@@ -34,6 +34,9 @@ kernel: setup ## build base and patched, of BASE=7.3|6.12
 
 check: setup ## run all tests; ends with "N passed, N failed"
 	@ci/check
+
+unit: setup ## one UNIT= of tests in a guest, or a TEST= of it, on KERNEL= (ci/unit --help)
+	@ci/unit --prepare $(UNIT) && ci/unit $(UNIT) $(TEST)
 
 check-debug: setup ## the tests on kernels with lockdep, KASAN, KCSAN: FLAVOURS= (hours)
 	@ci/check-debug

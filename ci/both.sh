@@ -3,30 +3,22 @@
 #
 # Units of tests, each in a guest of its own, on base and on patched, and what differs.
 # Source it after ci/lib.sh, define
-#	vm_args UNIT KERNEL	sets args, the arguments of vm-run but -k
-#	inputs_of UNIT		prints the files that its tests are made of
+#	unit_args UNIT	sets args, the options for ci/unit
 # and call choose, and run_both for each set of kernels. A unit in which patched is
 # worse is run RERUNS more times on both: what fails on base, too, is no difference.
 #
-# A log stands until the image, the arguments or the inputs change: what was interrupted
-# goes on where it was. Beside UNIT.RUN.log are .console, what the kernel said; .stamp,
-# what the log is of; and maybe .int3, see stale_int3.
+# A log stands until its stamp changes (see ci/unit): what was interrupted goes on where it
+# was. Beside UNIT.RUN.log are .console, what the kernel said; .stamp; and maybe .int3, see
+# stale_int3.
 
 RERUNS=${RERUNS:-3}
 
 all=() args=() units=()
-declare -A sums=()	# of the images
 
-# stamp IMAGES KERNEL UNIT: a word that changes when what comes of the unit may. Where
-# this tree and BUILD are does not count.
+# stamp IMAGES KERNEL UNIT: a word that changes when what comes of the unit may.
 stamp() {
-	local image=$1/$2/bzImage words files=()
-
-	[[ ${sums[$image]:-} ]] || sums[$image]=$(sha256sum <"$image")
-	vm_args "$3" "$2"
-	words=${args[*]//"$BUILD"/}
-	mapfile -t files < <(inputs_of "$3")
-	{ echo "${sums[$image]} ${words//"$TOP"/}"; cat "${files[@]}"; } | sha256sum | cut -d ' ' -f 1
+	unit_args "$3"
+	"$TOP/ci/unit" --stamp -k "$1/$2/bzImage" "${args[@]}" "$3"
 }
 
 # stale_int3 CONSOLE: did the guest crash by a fault of the emulator? When a vCPU
@@ -44,33 +36,30 @@ stale_int3() {
 			oops && /Code: .* <..>/ { sub(/ <.*/, ""); exit $NF == "cc" }' "$1"
 }
 
-# boot IMAGES KERNEL UNIT LOG: writes LOG.tmp and LOG.console. All is well if a guest
-# could start: the log tells what came of it.
+# boot IMAGES KERNEL UNIT LOG: leaves LOG.log, LOG.console and LOG.stamp. All is well if
+# a guest could start: the log tells what came of it.
 boot() {
 	local status=0
 
-	vm_args "$3" "$2"
-	start_apart "$TOP/ci/vm-run" -k "$1/$2/bzImage" --log "$4.console" "${args[@]}" >"$4.tmp" 2>&1
+	unit_args "$3"
+	start_apart "$TOP/ci/unit" -k "$1/$2/bzImage" -o "$4" "${args[@]}" "$3" >"$4.tmp" 2>&1
 	wait_apart || status=$?
 	[[ $status != 125 ]] || die "$3 on $2 did not start: $(tail -n 1 "$4.tmp")"
+	rm "$4.tmp"
 }
 
 # run_unit IMAGES DIR KERNEL UNIT RUN: makes the log. After a stale_int3 there is one
 # more boot, which counts, come what may.
 run_unit() {
-	local log=$2/$3/$4.$5 is
+	local log=$2/$3/$4.$5
 
 	mkdir -p "$2/$3"
-	is=$(stamp "$1" "$3" "$4")
 	rm -f "$log".*
 	boot "$1" "$3" "$4" "$log"
-	if stale_int3 "$log.console"; then
-		note "the emulator executed an int3 that was not there: again (see $log.int3)"
-		mv "$log.console" "$log.int3"
-		boot "$1" "$3" "$4" "$log"
-	fi
-	mv "$log.tmp" "$log.log"
-	echo "$is" >"$log.stamp"
+	stale_int3 "$log.console" || return 0
+	note "the emulator executed an int3 that was not there: again (see $log.int3)"
+	mv "$log.console" "$log.int3"
+	boot "$1" "$3" "$4" "$log"
 }
 
 # run_units IMAGES DIR RUN UNIT...: on base and patched, if there is no log.

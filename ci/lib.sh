@@ -229,31 +229,3 @@ host_env() {
 	echo "qemu=$("$QEMU" --version | head -n1)"
 	echo "tree=$(git -C "$TOP" describe --always --dirty 2>/dev/null || echo unknown)"
 }
-
-# faults_disk FILE MB: QEMU's arguments for the disk of ci/guest.d/reclaim-in, in the
-# new FILE, that writes and discards so much in a second.
-faults_disk() {
-	truncate -s 256M "$1"
-	echo "-object throttle-group,id=throttled,x-bps-write=${2}000000" \
-		"-blockdev driver=file,node-name=file,filename=$1,discard=unmap" \
-		"-blockdev driver=throttle,node-name=disk,throttle-group=throttled,file=file,discard=unmap" \
-		"-device virtio-blk-pci,drive=disk,serial=faults"
-}
-
-# slow_node: QEMU's arguments for a second node, of 128 MiB out of 512, without CPUs
-# and with a tenth of the speed, by which the kernel ranks it; for the situation
-# demotion.
-slow_node() {
-	local node latency bandwidth
-
-	echo "-machine hmat=on" \
-		"-object memory-backend-ram,id=fast,size=384M -numa node,memdev=fast,cpus=0-1" \
-		"-object memory-backend-ram,id=slow,size=128M -numa node,memdev=slow,initiator=0"
-	while read -r node latency bandwidth; do
-		echo "-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-latency,latency=$latency" \
-			"-numa hmat-lb,initiator=0,target=$node,hierarchy=memory,data-type=access-bandwidth,bandwidth=$bandwidth"
-	done <<-'EOF_NODES'
-	0 10 10000M
-	1 100 1000M
-	EOF_NODES
-}

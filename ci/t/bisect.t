@@ -25,9 +25,7 @@ for kernel in "${kernels[@]}"; do
 	run "$TOP/ci/kernel" "$kernel"
 	ok "$kernel builds: $title" is "$status" 0
 	[[ $status -eq 0 ]] || continue
-	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --append brd.rd_size=65536 \
-		--add "$BUILD/selftests/reclaim_tlb" --add "$TOP/ci" -- \
-		/ci/guest.d/on-fs ext4 /reclaim_tlb -t anon_flushes_are_batched -v madvise
+	run "$TOP/ci/unit" -k "$kernel" reclaim_tlb anon_flushes_are_batched -vmadvise
 	for name in reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written}; do
 		ok "$kernel: $name" passed "$name"
 	done

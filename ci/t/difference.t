@@ -245,15 +245,21 @@ guest() {
 }
 
 becomes() {
-	cat >"$tmp/top/ci/vm-run" <<-EOF_VM
+	cat >"$tmp/top/ci/unit" <<-EOF_UNIT
 	#!/bin/bash
-	CONSOLE=\$4
+	if [[ \$1 == --stamp ]]; then
+		cat "\$3" "$tmp/input" - <<<"\${*:4}" | sha256sum
+		exit
+	fi
+	CONSOLE=\$4.console
 	: >"\$CONSOLE"
-	IFS=/. read -r KERNEL UNIT RUN _ <<<"\${4#$tmp/logs/}"
+	IFS=/. read -r KERNEL UNIT RUN <<<"\${4#$tmp/logs/}"
 	echo "\$KERNEL/\$UNIT.\$RUN" >>"$tmp/boots"
-	$1
-	EOF_VM
-	chmod +x "$tmp/top/ci/vm-run"
+	( $1
+	) >"\$4.log" || { cat "\$4.log"; exit 125; }
+	"\$0" --stamp -k "\$2" "\${@:5}" >"\$4.stamp"
+	EOF_UNIT
+	chmod +x "$tmp/top/ci/unit"
 }
 
 # start [NAME=VALUE]...: run_both, in the tree "$tmp/$at"; sets boots, which it made.
@@ -262,8 +268,7 @@ start() {
 	: >"$tmp/boots"
 	# shellcheck disable=SC2016 # for that bash
 	run env RERUNS=2 "$@" bash -c '. "$1/$2/ci/lib.sh"; . "$1/$2/ci/both.sh"
-		vm_args() { args=(-m "${MIB:-512}" --add "$TOP/ci"); }
-		inputs_of() { echo "$0/input"; }
+		unit_args() { args=(-m "${MIB:-512}"); }
 		choose other unit
 		run_both "$1/images" "$1/logs" ""' "$tmp" "$tmp" "$at"
 	boots=$(paste -sd ' ' "$tmp/boots")
@@ -313,7 +318,7 @@ test_going_on() {
 	start UNITS=other
 	ok "what is not asked for is not run again" is "$status $boots" "0 "
 
-	guest '[[ $KERNEL.$UNIT != patched.unit ]] || kill $PPID; echo ok 1'
+	guest '[[ $KERNEL.$UNIT != patched.unit ]] || { kill $PPID; exit 1; }; echo ok 1'
 	start
 	ok "interrupted" is "$boots" "$once"
 	becomes "$differs"
@@ -321,7 +326,7 @@ test_going_on() {
 	ok "goes on where it was" is "$boots" "patched/unit.1 base/unit.2 patched/unit.2 base/unit.3 patched/unit.3"
 
 	guest '[[ $UNIT.$RUN == unit.1 && $KERNEL == patched ]] && echo not ok 1 || echo ok 1
-		[[ $KERNEL.$UNIT.$RUN != patched.unit.2 ]] || kill $PPID'
+		[[ $KERNEL.$UNIT.$RUN != patched.unit.2 ]] || { kill $PPID; exit 1; }'
 	start
 	becomes 'echo ok 1'
 	start

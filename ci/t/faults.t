@@ -10,33 +10,21 @@
 
 SECONDS_MAX=300	# for one boot
 
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-cd "$tmp"	# QEMU's arguments are split at blanks: no path in them
+guest() { run "$TOP/ci/unit" -k patched -t "$SECONDS_MAX" "$@"; }
 
-# guest QEMU_ARGS COMMAND...
-guest() {
-	local qemu=$1
-
-	shift
-	run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m 512 -t "$SECONDS_MAX" \
-		--swap none --append brd.rd_size=65536 --add "$TOP/ci" --qemu "$qemu" -- "$@"
-}
-
-# faults QEMU_ARGS SITUATION...: a boot, and a test for each of them.
+# faults UNIT: a boot, and a test for each situation of it.
 faults() {
-	local qemu=$1 name
+	local name
 
-	shift
-	guest "$qemu" /ci/guest.d/reclaim-in "$@"
-	for name; do
+	guest "$1"
+	for name in ${1//+/ }; do
 		ok "reclaim and $name" grep -qx "ok $name" <<<"$out"
 	done
-	ok "no complaint after $*" is "$status" 0
+	ok "no complaint after ${1//+/ }" is "$status" 0
 }
 
 # The checks must be able to fail.
-guest "" dirty-pages -o none -e
+guest mix -- dirty-pages -o none -e
 ok "a changed page is noticed" matches "$status $err" "^1 .*task 0: anon page"
 
 run "$TOP/ci/guest.d/reclaim-in"
@@ -44,10 +32,9 @@ ok "no situation" matches "$status $err" "^1 .*no situation given"
 run "$TOP/ci/guest.d/reclaim-in" flood
 ok "unknown situation" matches "$status $err" "^1 .*no situation 'flood'"
 
-faults "$(faults_disk disk 10)" discard loop_on_tmpfs loop_on_ext4 full write_error flaky_disk zswap
-faults "" mix damon large kill_owner oom removed_cgroup unfair swap_off cpu_hotplug mglru_switch waiters
-faults "$(faults_disk disk 10)" legacy
-faults "$(slow_node)" demotion
-tested=$(sed -n 's/^faults "[^"]*" //p' "$TOP/ci/t/faults.t" | xargs -n 1 | sort)
-ok "every situation is tested" is "$tested" "$(ls "$TOP/ci/guest.d/situations")"
+mapfile -t units < <("$TOP/ci/unit" --list groups 8)
+for unit in "${units[@]}"; do
+	faults "$unit"
+done
+ok "every situation is tested" is "$(printf '%s\n' "${units[@]//+/$'\n'}" | sort)" "$(ls "$TOP/ci/guest.d/situations")"
 done_testing

@@ -15,15 +15,15 @@ results() { grep -E '^(not )?ok [0-9]+ ' <<<"$out"; }
 # passed LINE: a result without a SKIP.
 passed() { [[ $1 =~ ^ok\ [0-9]+\ [a-z0-9_.]+$ ]]; }
 
-# all_pass KERNEL PROGRAM FS_AND_DEVICE [OPTION...]
+# all_pass KERNEL UNIT [TEST...]
 all_pass() {
-	local kernel=$1 program=$2 where=$3 line
+	local kernel=$1 program=${2%@*} where line
 
-	shift 3
-	# shellcheck disable=SC2086 # to be split
-	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 --disk 1024 \
-		--append "brd.rd_size=65536 check_pages=1" --add "$BUILD/selftests/$program" --add "$TOP/ci" -- \
-		/ci/guest.d/on-fs $where "/$program" "$@"
+	case $2 in
+	*@*) where="${2#*@} data" ;;
+	*) where=ext4 ;;
+	esac
+	run "$TOP/ci/unit" -k "$kernel" "${@:2}"
 	ok "$kernel: $program passes, $where" is "$status" 0
 	ok "$kernel: $program comes to its end, $where" matches "$out" "1..$(results | wc -l)"
 	while read -r line; do
@@ -31,9 +31,9 @@ all_pass() {
 	done < <(results)
 }
 
-all_pass patched reclaim_folios ext4
+all_pass patched reclaim_folios
 # Without buffers, a folio can be freed under writeback, which takes a while on a disk.
-all_pass patched reclaim_folios "xfs data" -r reclaim_folios.file_written_back -r reclaim_folios.mixed
-all_pass patched reclaim_counts ext4
-all_pass base reclaim_counts ext4
+all_pass patched reclaim_folios@xfs reclaim_folios.{file_written_back,mixed}
+all_pass patched reclaim_counts
+all_pass base reclaim_counts
 done_testing

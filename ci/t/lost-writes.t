@@ -40,12 +40,9 @@ ok "an argument too many" refused 2 "no such argument"
 ok "no file is left" is "$(find "$tmp" "$memory" -mindepth 1)" ""
 
 # Interrupted: no file, no cgroup.
-guest() {
-	run "$TOP/ci/vm-run" -k "$BUILD/$1/bzImage" -c 3 -m 512 --swap none --disk 512 \
-		--add "$TOP/ci" -- "${@:2}"
-}
+guest() { run "$TOP/ci/unit" -k "$1" lost-writes "${@:2}"; }
 
-guest patched /ci/guest.d/on-fs ext4 data sh -c '
+guest patched -- sh -c '
 	lost-writes --memcg >/dev/null &
 	until ls -d /sys/fs/cgroup/lost-writes.* 2>/dev/null; do sleep 0.1; done
 	kill -TERM $!
@@ -56,7 +53,7 @@ guest patched /ci/guest.d/on-fs ext4 data sh -c '
 ok "killed: its own status, and neither file nor cgroup is left" \
 	is "$(sed 1d <<<"$out")" "status 143"
 # shellcheck disable=SC2016 # for the guest
-guest patched /ci/guest.d/on-fs ext4 data sh -c '
+guest patched -- sh -c '
 	for size in 1M 4k; do
 		dd if=/dev/zero of=full.$size bs=$size 2>/dev/null
 	done
@@ -65,11 +62,11 @@ ok "no space: one line, and status 2" is "$status" 2
 ok "no space: says so" matches "$err" "lost-writes: .*No space left on device"
 
 for option in '' --memcg; do
-	guest base /ci/guest.d/on-fs ext4 data lost-writes -r 60 $option
+	guest base -r 60 $option
 	ok "base loses writes${option:+, $option}" is "$status" 1
 	ok "base: says so${option:+, $option}" matches "$out" "[1-9][0-9]* of [0-9]+ last writes lost.*LOSES DATA"
 	for kernel in fixed patched; do
-		guest $kernel /ci/guest.d/on-fs ext4 data lost-writes -r 500 -t 400 $option
+		guest $kernel -r 500 -t 400 $option
 		ok "$kernel loses none${option:+, $option}" is "$status" 0
 		ok "$kernel: of 500${option:+, $option}" matches "$out" "(^|[^0-9])0 of 500 last writes lost"
 	done

@@ -13,18 +13,8 @@
 CPUS=${CPUS:-4}
 "$TOP/ci/selftests"
 
-mib=1024	# memory of the guest
-
-# guest KERNEL CPUS COMMAND...
-guest() {
-	local kernel=$1 cpus=$2
-
-	shift 2
-	run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c "$cpus" -m "$mib" \
-		--append "brd.rd_size=65536 init_on_free=1" \
-		--add "$BUILD/selftests/reclaim_tlb" --add "$BUILD/selftests/reclaim_batch" \
-		--add "$TOP/bench" --add "$TOP/ci" -- "$@"
-}
+# guest KERNEL UNIT [TEST...]
+guest() { run "$TOP/ci/unit" -k "$@"; }
 
 # selftest RESULT NAME: the last selftest run has "RESULT N NAME", no SKIP.
 selftest() { grep -qE "^$1 [0-9]+ $2\$" <<<"$out"; }
@@ -49,27 +39,25 @@ ipis() {
 }
 
 # kswapd is caught in the act too rarely to be asked for here: see ci/races.
-drivers=(-f reclaim_tlb -v madvise -v memcg)
+drivers=(-freclaim_tlb -vmadvise -vmemcg)
 batched=(reclaim_tlb.anon_flushes_are_batched reclaim_race.{madvise,memcg}.flushes_are_batched)
 file=(reclaim_race.{madvise,memcg}.file_writes_survive)
 last=(reclaim_race.{madvise,memcg}.last_writes_survive)
 move=(reclaim_race.{madvise,memcg}.moved_page_is_not_written)
 
-guest patched 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
+guest patched reclaim_tlb "${drivers[@]}"
 ok "patched: selftests pass" is "$status" 0
 for name in "${batched[@]}" reclaim_tlb.{anon_writes_survive,freed_pages_are_not_read} "${file[@]}" "${last[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
-guest base 2 /ci/guest.d/on-fs ext4 /reclaim_tlb "${drivers[@]}"
+guest base reclaim_tlb "${drivers[@]}"
 for name in "${batched[@]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
 # The selftest of the fix alone, on a disk; 6.12 has it not. ci/t/lost-writes.t has more.
 if [[ -f $BUILD/selftests/reclaim_file ]]; then
 	for kernel in base patched; do
-		run "$TOP/ci/vm-run" -k "$BUILD/$kernel/bzImage" -c 2 -m "$mib" --disk 256 \
-			--add "$BUILD/selftests/reclaim_file" --add "$TOP/ci" -- \
-			/ci/guest.d/on-fs ext4 data /reclaim_file
+		guest "$kernel" reclaim_file
 		for name in reclaim_file.{madvise,memcg}.writes_survive; do
 			if [[ $kernel == base ]]; then
 				ok "base: not $name" selftest "not ok" "$name"
@@ -80,32 +68,31 @@ if [[ -f $BUILD/selftests/reclaim_file ]]; then
 	done
 fi
 # The selftest of the series.
-guest patched 2 /reclaim_batch
+guest patched reclaim_batch
 ok "patched: reclaim_batch passes" is "$status" 0
 for name in reclaim_batch.{anon,shmem}.{flushes,writes_survive,removed_pages_are_zero} \
 	reclaim_batch_move.page_is_not_written; do
 	ok "patched: $name" selftest ok "$name"
 done
 for name in reclaim_batch.{anon,shmem}.flushes; do
-	guest base 2 /reclaim_batch -r "$name"
+	guest base reclaim_batch "$name"
 	ok "base: not $name" selftest "not ok" "$name"
 done
 
 name=reclaim_race.kswapd.flushes_are_batched
-guest patched 2 /reclaim_tlb -r "$name"
+guest patched reclaim_tlb "$name"
 ok "patched: $name" selftest ok "$name"
-guest base 2 /reclaim_tlb -r "$name"
+guest base reclaim_tlb "$name"
 ok "base: not $name" selftest "not ok" "$name"
 
 # The published order, which unlocks first, leaves the window open.
 run "$TOP/ci/kernel" unlock-first-31
 ok "unlock-first-31 builds" is "$status" 0
-guest unlock-first-31 2 /reclaim_tlb -r "${move[0]}"
+guest unlock-first-31 reclaim_tlb "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
 
 # Every state that a folio may get into while it waits: none is skipped here.
-run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m "$mib" \
-	--add "$BUILD/selftests/reclaim_states" -- /reclaim_states
+guest patched reclaim_states
 ok "patched: reclaim_states passes" is "$status" 0
 while read -r name; do
 	ok "patched: reclaim_states.$name" selftest ok "reclaim_states.$name"
@@ -114,8 +101,7 @@ done < <(sed -n 's/^TEST_F_TIMEOUT(reclaim_states, \(.*\), .*/\1/p' "$TOP/selfte
 # A full pass takes one flush, not two, wherever its folios go, and every folio that
 # must wait for the flush does.
 for swap in zram disk; do
-	run "$TOP/ci/vm-run" -k "$BUILD/patched/bzImage" -c 2 -m 512 --swap "$swap" --disk 128 \
-		--add "$TOP/ci" -- /ci/guest.d/on-fs btrfs data /ci/guest.d/flushes-per-pass madvise classic cow
+	guest patched --swap "$swap" flushes-per-pass madvise classic cow
 	for mode in madvise classic cow; do
 		ok "patched: one flush for each pass, $mode, $swap" grep -qx "ok $mode" <<<"$out"
 	done
@@ -126,28 +112,26 @@ counted() { grep -qE "^$1=[1-9]" <<<"$out"; }
 
 # Whatever kind of folio goes where: what is read back is what was written, and
 # the kernel has nothing to complain about.
-mib=384
 for lru in classic mglru; do
 	for to in swap zswap; do
 		for size in small thp; do
-			guest patched 2 /ci/guest.d/pressure "$lru" "$to" "$size"
+			guest patched pressure "$lru" "$to" "$size"
 			ok "patched: verified under pressure, $lru $to $size" is "$status" 0
 			ok "patched: went there, $lru $to $size" \
 				counted "$([[ $to == swap ]] && echo pswpout || echo zswpout)"
 		done
 	done
 done
-mib=1024
 
 # MADV_PAGEOUT works on a PMD at a time: two flushes for 512 pages, of which
 # one is of madvise. The LRUs hand over 32 to 64 pages at a time, fewer at the
 # start, and so the more flushes for a page the smaller the region.
-guest patched "$CPUS" env ROUNDS=1 REGION_MIB=32 /bench/run pageout
+guest patched -c "$CPUS" -e ROUNDS=1 -e REGION_MIB=32 pageout
 ok "patched: pageout runs" is "$status" 0
 ok "patched: IPIs, MADV_PAGEOUT" ipis 0.0001 0.01 madvise
 ok "patched: IPIs, classic LRU" ipis 0.0001 0.05 classic
 ok "patched: IPIs, MGLRU" ipis 0.0001 0.05 mglru
-guest base "$CPUS" env ROUNDS=1 REGION_MIB=4 /bench/run pageout
+guest base -c "$CPUS" -e ROUNDS=1 -e REGION_MIB=4 pageout
 ok "base: pageout runs" is "$status" 0
 for mode in madvise classic mglru; do
 	ok "base: one flush for each page, $mode" ipis 0.9 1.1 "$mode"

@@ -43,7 +43,7 @@ test_interrupt() {
 	ok "interrupt: status" is "$status" 130
 	ok "interrupt: it is said" matches "$err" "interrupted: the guest is gone; SEED="
 	ok "interrupt: no guest is left" not guest_runs
-	ok "interrupt: no disk is left" not test -e "$BUILD/soak/disk"
+	ok "interrupt: no disk is left" is "$(find "$BUILD/vm" -name 'run.*')" ""
 }
 
 test_spoiled() {

@@ -12,6 +12,9 @@
  * parent, which is not in that cgroup, reclaims them, has the child read them
  * again, and then exit.  There is nobody else in the cgroup and nothing else
  * happens in it, so that all of its counts are exact, on any kernel.
+ *
+ * guest: -m 1024 --append brd.rd_size=65536 --append check_pages=1 --append init_on_free=1
+ * fs: ext4
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -18,6 +18,9 @@
  *
  * RECLAIM_FOLIOS_ROUNDS in the environment is the number of rounds of a test.
  * Each has new memory.
+ *
+ * guest: -m 1024 --append brd.rd_size=65536 --append check_pages=1 --append init_on_free=1
+ * fs: ext4
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -24,6 +24,9 @@
  *
  * RECLAIM_STATES_ROUNDS in the environment is the number of rounds of a test;
  * tests of slow operations need four times as many.
+ *
+ * guest: -m 1024 --append brd.rd_size=65536 --append check_pages=1 --append init_on_free=1
+ * fs: ext4
  */
 #define _GNU_SOURCE
 #include <errno.h>

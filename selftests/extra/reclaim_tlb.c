@@ -14,6 +14,9 @@
  *
  * RECLAIM_TLB_ROUNDS in the environment is the number of rounds of a test; of a
  * race, that of rounds that have to catch reclaim in the act.
+ *
+ * guest: -m 1024 --append brd.rd_size=65536 --append check_pages=1 --append init_on_free=1
+ * fs: ext4
  */
 #define _GNU_SOURCE
 #include <errno.h>
