@@ -102,7 +102,7 @@ run_both() {
 	mkdir -p "$dir"
 	drop_stale "$images" "$dir"
 	compgen -G "$dir/*/*.log" >/dev/null || rm -f "$dir/env"
-	{ host_env; echo; } >>"$dir/env"	# of each start
+	{ host_env "$dir"; echo; } >>"$dir/env"	# of each start
 	run_units "$images" "$dir" 1 "${units[@]}"
 	mapfile -t worse < <("$TOP/ci/difference" --units ${option:+"$option"} --of "${units[*]}" "$dir")
 	for ((run = 2; run <= RERUNS + 1 && ${#worse[@]} > 0; run++)); do

@@ -219,7 +219,11 @@ borrow() {
 	[[ ! -f $repo/shallow ]] || cp "$repo/shallow" "$dir/"
 }
 
-# host_env: NAME=VALUE lines that say where and of what a measurement was made.
+# state: what ci/state prints, in one line.
+state() { "$TOP/ci/state" | paste -sd " "; }
+
+# host_env [DIR]: NAME=VALUE lines that say where and of what a measurement was made; DIR
+# is for what ci/state leaves.
 host_env() {
 	echo "date=$(date -u +%Y-%m-%dT%H:%M:%SZ)"
 	echo "host_cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n1)"
@@ -227,5 +231,5 @@ host_env() {
 	echo "host_kernel=$(uname -sr)"
 	echo "host_load=$(cut -d' ' -f1-3 /proc/loadavg)"
 	echo "qemu=$("$QEMU" --version | head -n1)"
-	echo "tree=$(git -C "$TOP" describe --always --dirty 2>/dev/null || echo unknown)"
+	"$TOP/ci/state" "$@"
 }

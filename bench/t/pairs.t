@@ -24,6 +24,8 @@ make_tree() {
 	mkdir -p "$tmp/tree/ci" "$tmp/build/"{base,patched,cap,cap-31}
 	cp -r "$TOP/bench" "$tmp/tree"
 	cp "$TOP"/ci/{lib.sh,arches,bases} "$tmp/tree/ci"
+	echo series=0123 >"$tmp/tree/ci/state.kept"
+	cp "$TOP/ci/state" "$tmp/tree/ci"
 	touch "$tmp/build/"{base,patched,cap,cap-31}/bzImage
 	cat >"$tmp/tree/ci/vm-run" <<'END'
 #!/usr/bin/env bash
