@@ -61,6 +61,6 @@ head -c 300 "$tmp/sweep/zram-2-cap.json" >"$tmp/sweep/half.json"
 run "$TOP/bench/model" "$tmp/sweep" --check "$tmp/check"
 ok "a truncated file" matches "$status $err" "1 .*half.json: cannot be read as JSON"
 ok "and only one line" one_line "$err"
-run "$TOP/bench/model" "$TOP"/results/2026-11-22-batch-size --check "$TOP/results/2026-11-27-2cpus-tcg/pageout"
+run "$TOP/bench/model" "$TOP"/results/batch-size-zram --check "$TOP/results/all-scenarios/pageout"
 ok "the runs in results/" matches "$status $err $out" "^0  .*mglru, zram|classic, zram"
 done_testing
