@@ -14,7 +14,7 @@ export KERNEL ?= patched
 bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce lost-writes setup source kernel check unit check-debug check-arch check-upstream bisect races \
+.PHONY: help reproduce evidence lost-writes setup source kernel check unit check-debug check-arch check-upstream bisect races \
 	soak mutants bench bundle sweep instructions livepatch report walk shell mail refresh deb clean
 
 help: ## list the targets
@@ -80,7 +80,10 @@ livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, P
 report: ## print the comparison of the last make bench again
 	@bench/pairs --report
 
-walk: setup ## run every command of README.md in a fresh clone (hours): BLOCKS=REGEX
+evidence: ## which runs in results/ are of older code; RENEW=all or names: run them again (hours)
+	@ci/evidence $(if $(RENEW),--renew $(RENEW:all=))
+
+walk: setup ## run every command of the READMEs in a fresh clone (hours): BLOCKS=REGEX
 	@ci/walk $(if $(BLOCKS),'$(BLOCKS)')
 
 shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
