@@ -17,14 +17,25 @@ bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/ke
 .PHONY: help reproduce evidence lost-writes setup source kernel check unit check-debug check-arch check-upstream bisect races \
 	soak mutants bench bundle sweep instructions livepatch report walk shell mail refresh deb clean
 
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+help:
+	@awk -F ':.*## ' '/^#@ / { printf "%s%s\n", n++ ? "\n" : "", substr($$0, 4) } \
+		/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+#@ Try it
 
 reproduce: ## does the kernel that runs here lose writes? DIR=, ROUNDS=, MEMCG=1 (a minute)
 	@ci/reproduce
 
-setup: ## install the Debian packages that are missing
-	@ci/setup
+bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
+	@$(if $(filter list,$(SCENARIO)),bench/run list,$(bench_kernels) && bench/pairs)
+
+check: setup ## run all tests; ends with "N passed, N failed"
+	@ci/check
+
+shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
+	@. ci/lib.sh && ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
+
+#@ Kernels
 
 source: setup ## fetch Linux, or use KERNEL_TREE=DIR, and apply the series
 	@ci/source
@@ -32,8 +43,13 @@ source: setup ## fetch Linux, or use KERNEL_TREE=DIR, and apply the series
 kernel: setup ## build base and patched, of BASE=7.3|6.12
 	@ci/kernel
 
-check: setup ## run all tests; ends with "N passed, N failed"
-	@ci/check
+deb: setup ## Debian packages of base and patched for this machine, or CONFIG= (hours)
+	@ci/deb
+
+livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, PAIRS=, CPUS=
+	@ci/livepatch
+
+#@ Tests
 
 unit: setup ## one UNIT= of tests in a guest, or a TEST= of it, on KERNEL= (ci/unit --help)
 	@ci/unit --prepare $(UNIT) && ci/unit $(UNIT) $(TEST)
@@ -47,7 +63,7 @@ check-arch: setup ## the selftests and situations on ARCH=arm64|riscv64, on both
 check-upstream: setup ## tests of the kernel tree and stress-ng, on both: UNITS= (hours)
 	@ci/kernel && ci/check-upstream
 
-lost-writes: setup ## the same on every base, unpatched and fixed: BASES=, FS=, DRIVERS= (hours)
+lost-writes: setup ## does the fix keep every write, on every base? BASES=, FS=, DRIVERS= (hours)
 	@ci/lost-writes
 
 bisect: setup ## build and boot every patch of the series on its own
@@ -62,11 +78,13 @@ soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
 mutants: setup ## break the series in many ways: the tests must notice (an hour)
 	@ci/mutants
 
-bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
-	@$(if $(filter list,$(SCENARIO)),bench/run list,$(bench_kernels) && bench/pairs)
+walk: setup ## run every command of the READMEs in a fresh clone (hours): BLOCKS=REGEX
+	@ci/walk $(if $(BLOCKS),'$(BLOCKS)')
 
-bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
-	@$(bench_kernels) && bench/bundle
+#@ Measurements
+
+report: ## print the comparison of the last make bench again
+	@bench/pairs --report
 
 sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep
@@ -74,20 +92,13 @@ sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 instructions: setup ## instructions per page of reclaim on one CPU
 	@ci/kernel && bench/instructions
 
-livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, PAIRS=, CPUS=
-	@ci/livepatch
-
-report: ## print the comparison of the last make bench again
-	@bench/pairs --report
+bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
+	@$(bench_kernels) && bench/bundle
 
 evidence: ## which runs in results/ are of older code; RENEW=all or names: run them again (hours)
 	@ci/evidence $(if $(RENEW),--renew $(RENEW:all=))
 
-walk: setup ## run every command of the READMEs in a fresh clone (hours): BLOCKS=REGEX
-	@ci/walk $(if $(BLOCKS),'$(BLOCKS)')
-
-shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
-	@. ci/lib.sh && ci/vm-run -k "$$BUILD/$(KERNEL)/bzImage" $(if $(CPUS),-c $(CPUS)) --interactive
+#@ The series
 
 # CC is a compiler unless the command line says who.
 mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISION=, TO=, CC=, SIGNING_KEY=
@@ -96,8 +107,10 @@ mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISIO
 refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
 	@ci/refresh $(TREE)
 
-deb: setup ## Debian packages of base and patched for this machine, or CONFIG= (hours)
-	@ci/deb
+#@ This tree
+
+setup: ## install the Debian packages that are missing
+	@ci/setup
 
 clean: ## remove what BASE generated (7.3: everything), and work trees in KERNEL_TREE
 	@ci/source clean

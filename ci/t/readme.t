@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# README.md names nothing that is not there, and leaves out no target. That its
+# The READMEs name nothing that is not there, and leave out no target. That their
 # commands do what they say is for ci/walk to see.
 
 . "$(dirname "$0")/../lib.sh"
@@ -11,21 +11,35 @@ cd "$TOP"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-targets() { make -s help | awk '{ print $2 }' | sort; }
+mapfile -t readmes < <(git ls-files README.md '*/README.md')
 
-# dead_links: links to files that are not in this tree.
+targets() { make -s help | awk '$1 == "make" { print $2 }' | sort; }
+
+# dead_links: links to files that are not in this tree, or to headings that are not there.
 dead_links() {
-	local link
+	local readme link file
 
-	grep -oE '\]\([^)]+\)' README.md | sed 's/^](//; s/)$//; s/#.*//' | sort -u |
-		while read -r link; do
-			[[ ! $link || $link == *://* ]] || git ls-files --error-unmatch "$link" >/dev/null 2>&1 ||
-				echo "$link"
-		done
+	for readme in "${readmes[@]}"; do
+		grep -oE '\]\([^)]+\)' "$readme" | sed 's/^](//; s/)$//' | sort -u |
+			while read -r link; do
+				[[ $link != *://* ]] || continue
+				file=$(realpath -sm --relative-to=. "$(dirname "$readme")/${link%%#*}")
+				[[ $link != "#"* ]] || file=$readme
+				if ! git ls-files --error-unmatch "$file" >/dev/null 2>&1 ||
+					[[ $link == *"#"* ]] && ! headings "$file" | grep -qx -- "${link#*#}"; then
+					echo "$readme: $link"
+				fi
+			done
+	done
 }
 
-# named: the targets that README.md names.
-named() { grep -oE '\bmake [a-z][a-z-]*' README.md | sed 's/^make //' | sort -u; }
+# headings FILE: as links have them.
+headings() {
+	sed -nE 's/^#+ //p' "$1" | tr '[:upper:] ' '[:lower:]-' | tr -cd 'a-z0-9\n-'
+}
+
+# named: the targets that the READMEs name.
+named() { cat "${readmes[@]}" | grep -oE '\bmake [a-z][a-z-]*' | sed 's/^make //' | sort -u; }
 
 # dry COMMAND: does make know what to do for it?
 dry() { (unset BASE && eval "$1 -n" >/dev/null); }

@@ -118,12 +118,6 @@ unknown_killers() {
 	done
 }
 
-# invented FILE: rows of measurements in FILE that are in no committed report.
-invented() {
-	grep -E '^\| (madvise|classic|mglru|bogo|tlb|psi|swapped)_' "$1" |
-		grep -vxFf <(cat results/*/report.md)
-}
-
 mapfile -t files < <(scripts)
 run shellcheck "${files[@]}"
 ok "shellcheck: ${#files[@]} scripts" is "$status" 0
@@ -141,10 +135,6 @@ run quilt_push
 ok "quilt push -a gives what git am gives" is "$status" 0
 run same_selftests
 ok "the series adds selftests/ as it is" is "$status" 0
-run grep -cE '^\| madvise_tlb_ipis_per_page ' README.md
-ok "the README shows a measurement" is "$out" 1
-run invented README.md
-ok "the README's measurements are those of results/" is "$out" ""
 run do_not_apply bench/variants/*.patch
 ok "every variant applies to the series" is "$out$err" ""
 run grep -L '^For ' bench/variants/*.patch
