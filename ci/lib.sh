@@ -80,6 +80,14 @@ BUILD=${BUILD:-$build}
 case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
 export BASE BUILD
 
+# on_exit COMMAND: when this script ends, also by a signal, which is its exit status then.
+on_exit() {
+	# shellcheck disable=SC2064 # the COMMAND of now
+	trap "$1" EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
 # usage: the comment at the head of the calling script is its help text.
 usage() { awk 'NR > 2 && !/^#/ { exit } NR > 2 { sub(/^# ?/, ""); print }' "$0"; }
 
@@ -105,6 +113,15 @@ debian_mirror() {
 		awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
 	[[ $uri ]] || die "apt knows no Debian mirror: add one to its sources and run apt-get update"
 	echo "${uri%/}"
+}
+
+# need_kernel IMAGE...: each must be there.
+need_kernel() {
+	local image
+
+	for image; do
+		[[ -f $image ]] || die "no kernel $image: run 'make kernel'"
+	done
 }
 
 # need_space DIR GIB: DIR's file system must have that much free.
