@@ -39,6 +39,10 @@
  *			from standard input
  *	-b		while it waits for it, keep the address space in use, on
  *			the second CPU, at nice -20 (one task)
+ *	-p PROCESSES	more for each task, that have all its pages mapped while it
+ *			waits for that line; the regions must be shared (0)
+ *	-l		lock in memory what a task has when it starts, code, data and
+ *			stack, so that hardly anything but its regions is paged out
  *	-e		change one page before the last verify: it must fail
  *
  * A round writes every other unit of the memory (the first one all of it),
@@ -82,6 +86,7 @@
 #define REGIONS_MAX	8
 #define THREADS_MAX	8
 #define BUSY_THREADS	2
+#define SHARERS_MAX	255
 
 enum kind { ANON, THP, SHMEM, FILE_SHARED, COW, FEW, NR_KINDS };
 
@@ -100,8 +105,9 @@ struct region {
 static struct region regions[REGIONS_MAX];
 static size_t nr_regions, nr_pages, unit = 512;
 static const char *dir = ".", *how = "madvise";
-static long nr_tasks = 1, nr_rounds = 1, nr_faulters, mib = 8;
-static bool random_data, mostly_zero, unfair, wait_for_line, busy, spoil;
+static long nr_tasks = 1, nr_rounds = 1, nr_faulters, nr_sharers, mib = 8;
+static bool random_data, mostly_zero, unfair, wait_for_line, busy, lock_rest,
+	    spoil;
 static int task, ready[2], go[2];
 static volatile bool stop;
 
@@ -458,6 +464,45 @@ static void verify_all(void)
 	}
 }
 
+/* Until the task ends */
+static void share(pid_t parent, int mapped)
+{
+	char byte = 0;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		errx(1, "the parent has gone");
+	for (size_t i = 0; i < nr_regions; i++)
+		for (size_t page = 0; page < nr_pages; page++)
+			check_page(&regions[i], page, page_at(&regions[i], page), "shared");
+	if (write(mapped, &byte, 1) != 1)
+		err(1, "pipe");
+	while (true)
+		pause();
+}
+
+/* Returns when they have all pages mapped. */
+static void start_sharers(void)
+{
+	pid_t parent = getpid(), pid;
+	int mapped[2];
+	char byte;
+
+	if (pipe2(mapped, O_CLOEXEC))
+		err(1, "pipe");
+	for (long i = 0; i < nr_sharers; i++) {
+		pid = fork();
+		if (pid < 0)
+			err(1, "fork");
+		if (!pid)
+			share(parent, mapped[1]);
+	}
+	close(mapped[1]);
+	for (long i = 0; i < nr_sharers; i++)
+		if (read(mapped[0], &byte, 1) != 1)
+			errx(1, "a process that shares the pages has ended");
+	close(mapped[0]);
+}
+
 static void wait_to_go_on(void)
 {
 	pthread_t thread;
@@ -477,6 +522,8 @@ static void run_task(void)
 {
 	char byte = 0;
 
+	if (lock_rest && mlockall(MCL_CURRENT))
+		err(1, "mlockall");
 	for (size_t i = 0; i < nr_regions; i++)
 		make_region(&regions[i]);
 	for (long round = 0; round < nr_rounds; round++) {
@@ -491,6 +538,7 @@ static void run_task(void)
 	}
 	/* The other end is closed when all may go on. */
 	close(go[1]);
+	start_sharers();
 	if (write(ready[1], &byte, 1) != 1)
 		err(1, "pipe");
 	close(ready[1]);
@@ -567,7 +615,7 @@ static void parse(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwbe")) != -1) {
+	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwbp:le")) != -1) {
 		switch (opt) {
 		case 't': nr_tasks = number(optarg, 1, 64); break;
 		case 'k': add_region(optarg); break;
@@ -583,6 +631,8 @@ static void parse(int argc, char **argv)
 		case 'm': bind_to_first_node(); break;
 		case 'w': wait_for_line = true; break;
 		case 'b': busy = true; break;
+		case 'p': nr_sharers = number(optarg, 1, SHARERS_MAX); break;
+		case 'l': lock_rest = true; break;
 		case 'e': spoil = true; break;
 		default: exit(2);
 		}
@@ -591,6 +641,9 @@ static void parse(int argc, char **argv)
 		errx(2, "%s: unknown argument: see the head of dirty-pages.c", argv[optind]);
 	if (!nr_regions)
 		add_region("anon");
+	for (size_t i = 0; i < nr_regions && nr_sharers; i++)
+		if (regions[i].kind != SHMEM && regions[i].kind != FILE_SHARED)
+			errx(2, "-p: pages of kind %s are not shared", kind_names[regions[i].kind]);
 	nr_pages = ((size_t)mib << 20) / PAGE_SIZE;
 }
 
