@@ -18,13 +18,16 @@ kbuild() {
 	kernel_make -C "$src" O="$obj" CC="$cc" "$@"
 }
 
-# apply_for KERNEL...: the series, and the patches of those KERNELs that are variants.
+# apply_for KERNEL...: the series, and the patches of those KERNELs that are variants, with
+# what they are on.
 apply_for() {
-	local kernel patch variants=()
+	local kernel patch on variants=()
 
 	for kernel; do
 		patch=$(variant_patch "$kernel")
-		[[ -z $patch ]] || variants+=("$patch")
+		[[ $patch ]] || continue
+		on=$(variant_patch "$(sed -n 's/^On: //p' "$patch")")
+		variants+=(${on:+"$on"} "$patch")
 	done
 	"$TOP/ci/source" apply "${variants[@]}"
 }

@@ -205,13 +205,31 @@ in_fix() { [[ $(dirname "$1") == "$(patches_dir)"/fix?(/*) ]]; }
 
 # variant_patch NAME: the path of the patch that makes the kernel NAME of the patched
 # one, a variant of bench/variants or a mutant of selftests/mutants, or what is below
-# them in BASE/ if it has to differ there; "" if there is none.
+# them in BASE/ if it has to differ there; or the series file of a follow-up series,
+# patches/NAME; "" if there is none.
 variant_patch() {
 	local file
 
-	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch"; do
-		[[ ! -f $file ]] || { echo "$file"; return; }
+	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch" \
+		"$TOP/patches/$1/"{"$BASE/",}series; do
+		[[ ! -f $file || $1 == @(fix|lts-*) ]] || { echo "$file"; return; }
 	done
+}
+
+# variant_patches FILE: what variant_patch has found, one patch a line.
+variant_patches() {
+	case $1 in
+	*/series) sed "/^#/d; s,^,$(dirname "$1")/," "$1" ;;
+	*)	echo "$1" ;;
+	esac
+}
+
+# variant_name FILE: the name of that kernel.
+variant_name() {
+	local name=${1%/series}
+
+	name=${name%"/$BASE"}
+	basename "$name" .patch
 }
 
 # variant_subject NAME: of that patch, without the subsystem.
