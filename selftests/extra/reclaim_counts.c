@@ -382,7 +382,7 @@ static void finish(struct __test_metadata *_metadata, struct state *s, long nr)
 }
 
 /*
- * reclaim_folio_finish(), pass->nr_reclaimed: each dirty page of the LRU is
+ * shrink_unmapped_folio(), pass->nr_reclaimed: each dirty page of the LRU is
  * written once and counted once when it is freed, after that.
  */
 TEST_F_TIMEOUT(reclaim_counts, memcg, TIMEOUT)
@@ -526,7 +526,7 @@ static void trace_page_out(struct __test_metadata *_metadata, struct state *s)
 }
 
 /*
- * reclaim_folio_unmap(), reclaim_folio_finish(): a page is scanned, and
+ * shrink_folio_list(), shrink_unmapped_folio(): a page is scanned, and
  * reclaimed, activated or kept, once in a pass.
  */
 TEST_F_TIMEOUT(reclaim_counts, madvise, TIMEOUT)
@@ -535,7 +535,7 @@ TEST_F_TIMEOUT(reclaim_counts, madvise, TIMEOUT)
 }
 
 /*
- * reclaim_folio_unmap(), and for shmem pageout(): scanned as a large folio,
+ * shrink_folio_list(), and for shmem pageout(): scanned as a large folio,
  * split because there is no swap for it, and scanned again as parts; or
  * activated for lack of swap, and not counted as reclaimed.
  */

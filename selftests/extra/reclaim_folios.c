@@ -756,7 +756,7 @@ static void run_large(struct __test_metadata *_metadata, struct state *s)
 }
 
 /*
- * reclaim_folio_unmap() and reclaim_folio_relock(): a large folio waits for the
+ * shrink_folio_list() and shrink_flushed_folio(): a large folio waits for the
  * flush, and is written out, as a whole; or it is faulted in again page by page
  * in between.
  */
@@ -806,7 +806,7 @@ static bool zap_some(struct worker *w, size_t i)
 }
 
 /*
- * reclaim_folio_unmap(): a folio with pages that are not there any more is
+ * shrink_folio_list(): a folio with pages that are not there any more is
  * split before it gets swap, and its parts come back on the list of the pass;
  * or, if that comes later, it has holes when it is locked again.
  */
@@ -825,7 +825,7 @@ static void page_out_moved(struct state *s, int pass)
 }
 
 /*
- * reclaim_folio_unmap(): one folio is mapped at two places, and is not to be
+ * shrink_folio_list(): one folio is mapped at two places, and is not to be
  * written before both are flushed.
  */
 TEST_F_TIMEOUT(reclaim_large, moved_partly, timeout())
@@ -868,7 +868,7 @@ static bool split_folio(struct worker *w, size_t i)
 	return write_text(AT_FDCWD, SPLIT_FILE, request);
 }
 
-/* reclaim_folio_relock(): a folio that waits cannot be split by others. */
+/* shrink_flushed_folio(): a folio that waits cannot be split by others. */
 TEST_F_TIMEOUT(reclaim_large, split, timeout())
 {
 	struct state *s = &self->state;
@@ -894,7 +894,7 @@ static void page_out_to_little_swap(struct state *s, int pass)
 }
 
 /*
- * reclaim_folio_unmap(), for shmem pageout(): there is no swap for the whole
+ * shrink_folio_list(), for shmem pageout(): there is no swap for the whole
  * folio, so it is split, its parts come back on the list of the pass, and some
  * of them find no swap, either.
  */
@@ -950,7 +950,7 @@ FIXTURE_TEARDOWN_PARENT(reclaim_shared)
 }
 
 /*
- * reclaim_flush_folios(): the one flush has to reach the CPUs of all processes
+ * shrink_pass_flush(): the one flush has to reach the CPUs of all processes
  * that have a folio mapped.
  */
 TEST_F_TIMEOUT(reclaim_shared, written, timeout())
@@ -971,7 +971,7 @@ static bool punch_some(struct worker *w, size_t i)
 }
 
 /*
- * reclaim_folio_relock() and pageout(): the folio may be gone from the file
+ * shrink_flushed_folio() and pageout(): the folio may be gone from the file
  * when it is locked again.  What others wrote to it after that must not be
  * lost, and what they wrote before must not come back.
  */
@@ -1101,7 +1101,7 @@ static bool run_ksm(struct state *s)
 }
 
 /*
- * reclaim_folio_unmap(), reclaim_folio_relock(): a folio that KSM has merged is
+ * shrink_folio_list(), shrink_flushed_folio(): a folio that KSM has merged is
  * mapped many times, by no PTE that can be written through, and whoever writes
  * to it gets another.
  */
@@ -1228,9 +1228,9 @@ static bool dirty_or_write_back(struct worker *w, size_t i)
 }
 
 /*
- * reclaim_needs_flush(): folios that are written out by reclaim itself, dirty
+ * shrink_pass_must_wait(): folios that are written out by reclaim itself, dirty
  * ones that are not, and clean ones that are freed at once follow each other on
- * a list, and only some of them can be written to.  reclaim_folio_relock(): one
+ * a list, and only some of them can be written to.  shrink_flushed_folio(): one
  * that waited for those before it to be written out may be under writeback.
  */
 TEST_F_TIMEOUT(reclaim_folios, mixed, timeout())
@@ -1288,7 +1288,7 @@ static bool write_back(struct worker *w, size_t i)
 }
 
 /*
- * reclaim_flush_folios(): the TLB is flushed before a dirty file folio is
+ * shrink_pass_flush(): the TLB is flushed before a dirty file folio is
  * unlocked, so that the flusher misses no write.
  */
 TEST_F_TIMEOUT(reclaim_folios, file_written_back, timeout())

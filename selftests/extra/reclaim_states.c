@@ -725,7 +725,7 @@ static ssize_t mlock_page(struct worker *w, size_t i)
 
 /*
  * Flushed: the folio is faulted in again and mlocked, so that it is not to be
- * written (folio_evictable()).
+ * written (folio_mapped()).
  */
 TEST_F_TIMEOUT(reclaim_states, mlocked, TIMEOUT)
 {
