@@ -47,7 +47,7 @@ move=(reclaim_race.{madvise,memcg}.moved_page_is_not_written)
 
 guest patched reclaim_tlb "${drivers[@]}"
 ok "patched: selftests pass" is "$status" 0
-for name in "${batched[@]}" reclaim_tlb.{anon_writes_survive,freed_pages_are_not_read} "${file[@]}" "${last[@]}" "${move[@]}"; do
+for name in "${batched[@]}" reclaim_tlb.{anon_writes_survive,freed_pages_are_not_read,freed_anon_is_not_read} "${file[@]}" "${last[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
 guest base reclaim_tlb "${drivers[@]}"

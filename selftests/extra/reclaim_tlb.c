@@ -331,6 +331,33 @@ static void *read_pages(void *arg)
 	return NULL;
 }
 
+static void fill_pages_to_free(struct state *s)
+{
+	for (size_t i = 0; i < FREED_PAGES; i++)
+		write_word(s->region + i * psize(), FREED_WORD);
+}
+
+/* The workers read the pages, and so bring them back, while they are freed. */
+static void free_pages_read(struct __test_metadata *_metadata, struct state *s)
+{
+	long errors, freed = 0;
+
+	ASSERT_TRUE(start_workers(s, read_pages));
+	for (int pass = 0; pass < FREED_PASSES; pass++) {
+		madvise(s->region, FREED_PAGES * psize(), MADV_PAGEOUT);
+		for (size_t i = 0; i < FREED_PAGES; i++)
+			freed += !(pagemap_get_entry(s->pagemap_fd,
+						     s->region + i * psize()) &
+				   PM_PRESENT);
+	}
+	errors = stop_workers(s);
+	ksft_print_msg("%ld reads of freed pages, of %ld or more freed\n",
+		       errors, freed);
+	if (!errors && freed < FREED_PAGES)
+		SKIP(return, "reclaim freed too few pages");
+	EXPECT_EQ(errors, 0);
+}
+
 /*
  * A page that reclaim has freed belongs to somebody else.  The kernel zeroes it
  * as it frees it: nobody may see that through an entry of a TLB.
@@ -339,7 +366,6 @@ TEST_F_TIMEOUT(reclaim_tlb, freed_pages_are_not_read, TIMEOUT)
 {
 	struct state *s = &self->state;
 	size_t size = FREED_PAGES * psize();
-	long errors, freed = 0;
 	int fd;
 
 	if (!frees_are_zeroed())
@@ -350,25 +376,27 @@ TEST_F_TIMEOUT(reclaim_tlb, freed_pages_are_not_read, TIMEOUT)
 	ASSERT_EQ(ftruncate(fd, size), 0);
 	ASSERT_EQ(mmap(s->region, size, PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_FIXED, fd, 0), s->region);
-	for (size_t i = 0; i < FREED_PAGES; i++)
-		write_word(s->region + i * psize(), FREED_WORD);
+	fill_pages_to_free(s);
 	ASSERT_EQ(fsync(fd), 0);
-
-	ASSERT_TRUE(start_workers(s, read_pages));
-	for (int pass = 0; pass < FREED_PASSES; pass++) {
-		madvise(s->region, size, MADV_PAGEOUT);
-		for (size_t i = 0; i < FREED_PAGES; i++)
-			freed += !(pagemap_get_entry(s->pagemap_fd,
-						     s->region + i * psize()) &
-				   PM_PRESENT);
-	}
-	errors = stop_workers(s);
+	free_pages_read(_metadata, s);
 	close(fd);
-	ksft_print_msg("%ld reads of freed pages, of %ld or more freed\n",
-		       errors, freed);
-	if (!errors && freed < FREED_PAGES)
-		SKIP(return, "reclaim freed too few pages");
-	EXPECT_EQ(errors, 0);
+}
+
+/*
+ * As freed_pages_are_not_read, of anonymous memory: its pages are dirty at
+ * first, and written; then they are clean, for they are only read, and freed
+ * with no I/O and no flush before it.
+ */
+TEST_F_TIMEOUT(reclaim_tlb, freed_anon_is_not_read, TIMEOUT)
+{
+	struct state *s = &self->state;
+
+	if (!frees_are_zeroed())
+		SKIP(return, "needs init_on_free=1");
+	if (!have_swap())
+		SKIP(return, "needs swap");
+	fill_pages_to_free(s);
+	free_pages_read(_metadata, s);
 }
 
 /*
