@@ -86,6 +86,9 @@ test_stamp() {
 		echo >>"$tmp/$file"
 		changes "$file" "$was" mix
 	done
+	was=$(stamp lost-writes)
+	echo >>"$tmp/build/guest/bin/lost-writes"
+	changes "lost-writes" "$was" lost-writes
 	was=$(stamp reclaim_states)
 	echo >>"$tmp/build/selftests/reclaim_states"
 	changes "the program" "$was" reclaim_states
