@@ -41,6 +41,17 @@ headings() {
 # named: the targets that the READMEs name.
 named() { cat "${readmes[@]}" | grep -oE '\bmake [a-z][a-z-]*' | sed 's/^make //' | sort -u; }
 
+# not_in FILE NAME...: those that FILE does not name.
+not_in() {
+	local file=$1 name
+
+	shift
+	for name; do
+		name=${name%.patch}
+		grep -qF "\`${name##*/}\`" "$file" || echo "$name"
+	done
+}
+
 # dry COMMAND: does make know what to do for it?
 dry() { (unset BASE && eval "$1 -n" >/dev/null); }
 
@@ -48,6 +59,11 @@ run dead_links
 ok "no dead link" is "$out" ""
 run comm -23 <(targets) <(named)
 ok "every target is in the README" is "$out" ""
+
+run not_in bench/README.md bench/scenarios/* bench/variants/*
+ok "every scenario and variant is in bench/README.md" is "$out" ""
+run not_in ci/README.md ci/t/*.t bench/t/*.t
+ok "every test is in ci/README.md" is "$out" ""
 
 run ci/walk --list
 ok "the README has commands" test "$(wc -l <<<"$out")" -gt 15
