@@ -106,6 +106,8 @@ test_guest() {
 	ok "the log has both" is "$(sort "$out_prefix.log")" $'err\nout'
 	ok "the console is kept" grep -q "Linux version" "$out_prefix.console"
 	ok "the stamp is kept" matches "$(<"$out_prefix.stamp")" '^[0-9a-f]{64}$'
+	run "$TOP/ci/unit" -k patched -o "$out_prefix" pageout -- test -x /bench/run
+	ok "the guest of a scenario" is "$status$err" 0
 	run "$TOP/ci/unit" -k patched -o "$out_prefix" --qemu -nonsense mix
 	ok "no guest: status" is "$status" 125
 	ok "no guest: no stamp" not test -e "$out_prefix.stamp"
