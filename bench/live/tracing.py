@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Trace events of the kernel, in instances of our own.  Nobody else's tracing changes.
+
+Two kinds of event are read: stalls, all the time, and flushes with their call chain in
+short windows.  A call chain costs some microseconds, so that only a sample is taken.
+"""
+import collections
+import ctypes
+import os
+import re
+import subprocess
+import time
+
+TRACEFS = '/sys/kernel/tracing'
+NAME = re.compile(r'bench-watch\.(\d+)\.')
+# "  bash-123   [001] d..1. 12.345678: tlb_flush: pages:-1 reason:remote IPI send (4)".
+EVENT = re.compile(r'-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+\S+\s+(\d+\.\d+): (\w+): (.*)')
+# The head of a call chain, of the last event of that CPU.
+CHAIN = re.compile(r'\[(\d+)\]\s+\S+\s+\d+\.\d+: <stack trace>')
+LOST = re.compile(r'LOST (\d+) EVENTS')
+FRAME = re.compile(r'=> ([\w.]+)')
+FIELD = re.compile(r'(\w+)=(-?\d+)')
+BUFFER_KIB = 1024       # of each CPU
+TLB_REMOTE_SEND_IPI = 4  # include/linux/mm_types.h, enum tlb_flush_reason
+
+Event = collections.namedtuple('Event', 'pid cpu time name rest stack')
+
+
+class Unavailable(Exception):
+    """Tracing is not to be had; the text, one line, says why and what to do."""
+
+
+def lockdown():
+    """The mode of the kernel's lockdown, "" where there is none."""
+    try:
+        with open('/sys/kernel/security/lockdown', encoding='utf-8') as file:
+            found = re.search(r'\[(\w+)\]', file.read())
+            return found[1] if found else ''
+    except OSError:
+        return ''
+
+
+def mount_own():
+    """tracefs at its place, in a mount namespace of this process: gone when it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    newns = 0x20000  # CLONE_NEWNS, sched.h
+    if libc.unshare(newns):
+        raise Unavailable(f'cannot mount tracefs: {os.strerror(ctypes.get_errno())}: '
+                          f'mount -t tracefs nodev {TRACEFS}')
+    for command in (['mount', '--make-rprivate', '/'], ['mount', '-t', 'tracefs', 'nodev', TRACEFS]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and command[1] == '-t':
+            raise Unavailable(f'cannot mount tracefs at {TRACEFS}: {done.stderr.strip()}: '
+                              'the kernel needs CONFIG_EVENT_TRACING')
+
+
+def find_tracefs():
+    """Have it at TRACEFS, or say why not."""
+    if lockdown() == 'confidentiality':
+        raise Unavailable('the kernel is locked down (confidentiality) and lets nobody trace: '
+                          'boot with lockdown=integrity')
+    with open('/proc/filesystems', encoding='utf-8') as file:
+        if 'tracefs' not in file.read():
+            raise Unavailable('this kernel has no tracefs: it needs CONFIG_EVENT_TRACING')
+    if not os.path.isdir(f'{TRACEFS}/instances'):
+        mount_own()
+    try:
+        os.listdir(f'{TRACEFS}/instances')
+        found = os.path.isdir(f'{TRACEFS}/events')
+    except OSError as error:
+        raise Unavailable(f'{TRACEFS}: {error.strerror}: is the kernel locked down?') from None
+    if not found:
+        raise Unavailable(f'no {TRACEFS}/events: the kernel needs CONFIG_EVENT_TRACING')
+
+
+def write(path, words):
+    """A file of tracefs."""
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(words)
+
+
+def remove(directory):
+    """An instance; its events first, for an instance in use cannot be removed."""
+    write(f'{directory}/tracing_on', '0')
+    write(f'{directory}/events/enable', '0')
+    os.rmdir(directory)
+
+
+def remove_stale():
+    """The instances of a watch that was killed; returns how many there were."""
+    stale = 0
+    for name in os.listdir(f'{TRACEFS}/instances'):
+        found = NAME.match(name)
+        if found and not os.path.isdir(f'/proc/{found[1]}'):
+            remove(f'{TRACEFS}/instances/{name}')
+            stale += 1
+    return stale
+
+
+class Instance:
+    """A buffer of its own, off at first.  events: {'group/event': filter or ''}."""
+
+    def __init__(self, name, events, stacks=False):
+        self.directory = f'{TRACEFS}/instances/bench-watch.{os.getpid()}.{name}'
+        self.stacks, self.missing, self.lost, self.pipe = stacks, [], 0, None
+        self.rest = ''
+        try:
+            os.mkdir(self.directory)
+        except OSError as error:
+            raise Unavailable(f'{self.directory}: {error.strerror}: is the kernel locked down, '
+                              'or memory short?') from None
+        try:
+            self.set_up(events)
+        except OSError as error:
+            self.close()
+            raise Unavailable(f'{error.filename or self.directory}: {error.strerror}') from None
+
+    def set_up(self, events):
+        """Enable what this kernel has of the events."""
+        self.put('tracing_on', '0')
+        self.put('buffer_size_kb', str(BUFFER_KIB))
+        # The same on all CPUs: a task may move.
+        self.put('trace_clock', 'mono')
+        for event, condition in events.items():
+            if not os.path.isdir(f'{self.directory}/events/{event}'):
+                self.missing.append(event)
+                continue
+            if condition:
+                self.put(f'events/{event}/filter', condition)
+            self.put(f'events/{event}/enable', '1')
+        self.pipe = os.open(f'{self.directory}/trace_pipe', os.O_RDONLY | os.O_NONBLOCK)
+
+    def put(self, name, words):
+        """A file of this instance."""
+        write(f'{self.directory}/{name}', words)
+
+    def start(self):
+        """From now on."""
+        if self.stacks:
+            self.put('options/stacktrace', '1')
+        self.put('tracing_on', '1')
+
+    def stop(self):
+        """With tracing off alone, call chains would still be collected, and thrown away."""
+        self.put('tracing_on', '0')
+        if self.stacks:
+            self.put('options/stacktrace', '0')
+
+    def lines(self):
+        """Those that came since the last time."""
+        chunks = [self.rest.encode()]
+        while True:
+            try:
+                chunk = os.read(self.pipe, 1 << 16)
+            except BlockingIOError:
+                break
+            if not chunk:
+                break
+            chunks.append(chunk)
+        *lines, self.rest = b''.join(chunks).decode(errors='replace').split('\n')
+        return lines
+
+    def events(self):
+        """[Event, ...]; lost ones are counted in self.lost."""
+        found, stack_of, stack = [], {}, []
+        for line in self.lines():
+            if line.startswith(' => '):
+                stack.append(line)
+                continue
+            event = EVENT.search(line)
+            if event:
+                pid, cpu, when, name, rest = event.groups()
+                stack_of[cpu] = []
+                found.append(Event(int(pid), int(cpu), float(when), name, rest, stack_of[cpu]))
+                continue
+            chain, lost = CHAIN.search(line), LOST.search(line)
+            if chain:
+                stack = stack_of.get(chain[1], [])
+            elif lost:
+                self.lost += int(lost[1])
+        return found
+
+    def close(self):
+        """As it was before."""
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
+        if os.path.isdir(self.directory):
+            remove(self.directory)
+
+
+def fields(event):
+    """Its key=value pairs of whole numbers."""
+    return {key: int(value) for key, value in FIELD.findall(event.rest)}
+
+
+class Stalls:
+    """How long tasks were held up by direct reclaim and compaction.
+
+    kinds: {name of the event without _begin or _end: what it is}
+    """
+    KINDS = {'mm_vmscan_direct_reclaim': 'direct reclaim',
+             'mm_vmscan_memcg_reclaim': 'reclaim of a cgroup',
+             'mm_compaction': 'compaction'}
+
+    def __init__(self):
+        events = {f'{"compaction" if "compaction" in kind else "vmscan"}/{kind}_{end}': ''
+                  for kind in self.KINDS for end in ('begin', 'end')}
+        self.instance = Instance('stalls', events)
+        self.begun, self.usec, self.pages = {}, {}, collections.Counter()
+        self.seconds, self.started, self.share = 0.0, 0.0, 1.0
+
+    def start(self):
+        """To be followed by read()."""
+        self.begun.clear()
+        self.started = time.monotonic()
+        self.instance.start()
+
+    def stop(self):
+        """What has begun is not seen to end."""
+        self.instance.stop()
+        self.seconds += time.monotonic() - self.started
+
+    def read(self):
+        """Take what there is; returns the number of events."""
+        events = self.instance.events()
+        for event in events:
+            kind, _, end = event.name.rpartition('_')
+            key = event.pid, kind
+            if end == 'begin':
+                self.begun[key] = event.time
+            elif key in self.begun:
+                usec = (event.time - self.begun.pop(key)) * 1e6
+                self.usec.setdefault((self.KINDS.get(kind, kind), event.pid), []).append(usec)
+                self.pages[self.KINDS.get(kind, kind)] += fields(event).get('nr_reclaimed', 0)
+        return len(events)
+
+
+# Who reclaims, by a function of the call chain; the first that is there.
+RECLAIMERS = [
+    ('kswapd', ('balance_pgdat', 'kswapd')),
+    ('DAMON', ('damon_', 'kdamond')),
+    ('MADV_PAGEOUT', ('reclaim_pages', 'reclaim_folio_list', 'madvise_cold_or_pageout')),
+    ('memory.reclaim', ('memory_reclaim', 'user_proactive_reclaim')),
+    ('cgroup limit', ('try_to_free_mem_cgroup_pages', 'mem_cgroup_shrink_node')),
+    ('direct', ('try_to_free_pages', 'do_try_to_free_pages', '__node_reclaim', 'node_reclaim')),
+]
+RECLAIMING = ('shrink_folio_list', 'shrink_page_list')
+# What else flushes, likewise.
+ORIGINS = [
+    ('compaction', ('compact_zone',)), ('khugepaged', ('khugepaged', 'collapse_')),
+    ('NUMA balancing', ('task_numa_work', 'change_prot_numa', 'migrate_misplaced')),
+    ('migration', ('migrate_',)), ('exit', ('exit_mmap', '__mmput', 'mmput')),
+    ('munmap', ('__vm_munmap', 'do_vmi_munmap', '__do_munmap', 'do_vmi_align_munmap')),
+    ('mprotect', ('mprotect_fixup', 'do_mprotect')), ('mremap', ('move_page_tables',)),
+    ('madvise', ('madvise_', 'do_madvise')), ('fork', ('dup_mm', 'copy_process')),
+    ('copy on write', ('wp_page_copy', 'do_wp_page')),
+    ('writeback', ('folio_mkclean', 'page_mkclean')), ('truncation', ('unmap_mapping_',)),
+]
+
+
+def functions(lines):
+    """Of a call chain, innermost first, without those of tracing."""
+    names = [found[1] for found in map(FRAME.search, lines) if found]
+    return tuple(name for name in names if not name.startswith('trace_event_'))
+
+
+def first_of(table, stack):
+    """The first name in a table of (name, beginnings of functions) of which one is there."""
+    for name, beginnings in table:
+        if any(frame.startswith(beginnings) for frame in stack):
+            return name
+    return None
+
+
+def reclaimer(stack):
+    """Who reclaims, or None if this is no reclaim."""
+    if any(frame.startswith(RECLAIMING) for frame in stack):
+        return first_of(RECLAIMERS, stack) or 'direct'
+    return None
+
+
+class Flushes:
+    """A sample of TLB flushes sent to other CPUs, and of passes of reclaim."""
+    FLUSH = 'tlb/tlb_flush'
+    PASSES = {'vmscan/mm_vmscan_lru_shrink_inactive': '', 'vmscan/mm_vmscan_reclaim_pages': ''}
+    SHORTEST = 0.002    # seconds; a window
+    # Folios that one flush of the series covers at most (PMD_SIZE / PAGE_SIZE).
+    BATCH = 512
+
+    def __init__(self):
+        events = {self.FLUSH: f'reason == {TLB_REMOTE_SEND_IPI}', **self.PASSES}
+        self.instance = Instance('flushes', events, stacks=True)
+        self.window, self.seconds, self.windows, self.spoilt = 0.01, 0.0, 0, 0
+        self.started = 0.0
+        self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
+        self.pages = collections.Counter()  # flushes by how much they flush
+        # By reclaimer: pages reclaimed, passes that flushed, flushes that they need at best.
+        self.reclaimed, self.passes, self.needed = (collections.Counter() for _ in range(3))
+
+    def start(self):
+        """A window begins."""
+        self.started = time.monotonic()
+        self.instance.start()
+
+    def stop(self):
+        """It ends; returns how many flushes it had."""
+        self.instance.stop()
+        seconds = time.monotonic() - self.started
+        lost = self.instance.lost
+        events = self.instance.events()
+        if self.instance.lost > lost:
+            # Too long for the buffer: what is left of it is no fair sample.
+            self.spoilt += 1
+            self.window = max(self.window / 4, self.SHORTEST)
+            return len(events)
+        self.seconds += seconds
+        self.windows += 1
+        self.take(events)
+        return len(events)
+
+    def take(self, events):
+        """Count them."""
+        last, cache = {}, {}
+        for event in events:
+            lines = tuple(event.stack)
+            if lines not in cache:
+                key = functions(lines)
+                cache[lines] = (key, reclaimer(key), first_of(ORIGINS, key) or 'other')
+            key, who, what = cache[lines]
+            if event.name == 'tlb_flush':
+                origin = f'reclaim: {who}' if who else what
+                self.by_origin[origin] += 1
+                self.by_task[event.pid, origin] += 1
+                self.chains[origin, key] += 1
+                self.pages[int(event.rest.split()[0].partition(':')[2])] += 1
+                if who:
+                    last[event.pid] = 'flush'
+            else:
+                who = who or first_of(RECLAIMERS, key) or 'direct'
+                self.take_pass(who, fields(event), last.get(event.pid, 'unknown'))
+                last[event.pid] = 'pass'
+
+    def take_pass(self, who, values, before):
+        """The end of a pass.  It flushed if a flush came before it; at the start of a window
+        that is not known, and taken to be so."""
+        self.reclaimed[who] += values.get('nr_reclaimed', 0)
+        if before != 'pass':
+            self.passes[who] += 1
+            self.needed[who] += -(-max(values.get('nr_scanned', 1), 1) // self.BATCH)
