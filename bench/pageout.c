@@ -2,14 +2,15 @@
 /*
  * pageout - what it costs to page out dirty memory that other CPUs may write
  *
- *	pageout [-s MIB] [-r ROUNDS] [-g CGROUP | -f FILE]
+ *	pageout [-s MIB] [-r ROUNDS] [-c OTHERS] [-g CGROUP | -f FILE]
  *
  * The main thread, on the first CPU it may run on, dirties a region of base
- * pages and has it paged out; a thread on every other CPU keeps the address
- * space active there, so that each TLB flush is an IPI to all of them.
+ * pages and has it paged out; a thread on every other CPU, or on OTHERS of them, keeps
+ * the address space active there, so that each TLB flush is an IPI to all of them.
  *
  *	-s MIB		size of the region (32)
  *	-r ROUNDS	rounds to report (5), after one that is not
+ *	-c OTHERS	how many of the other CPUs (all)
  *	-g CGROUP	page out by CGROUP/memory.reclaim, anonymous memory
  *			only, not by MADV_PAGEOUT; CGROUP is the directory of
  *			the cgroup that this process is in
@@ -111,8 +112,8 @@ static void *loop(void *arg)
 	return NULL;
 }
 
-/* Take the first CPU for this thread; start a looper on each of the others. */
-static void start_loopers(void)
+/* Take the first CPU for this thread; start a looper on each of the others, at most max. */
+static void start_loopers(long max)
 {
 	cpu_set_t set;
 	int first = -1;
@@ -127,7 +128,7 @@ static void start_loopers(void)
 			continue;
 		if (first < 0)
 			first = cpu;
-		else
+		else if (nr_loopers < max)
 			loopers[nr_loopers++].cpu = cpu;
 	}
 	run_on(first);
@@ -392,16 +393,19 @@ int main(int argc, char **argv)
 {
 	void (*pageout)(void) = pageout_madvise;
 	const char *path = NULL;
-	long mib = 32, rounds = 5;
+	long mib = 32, rounds = 5, others = CPU_SETSIZE;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:r:g:f:")) != -1) {
+	while ((opt = getopt(argc, argv, "s:r:c:g:f:")) != -1) {
 		switch (opt) {
 		case 's':
 			mib = number(optarg, 1, 1 << 20);
 			break;
 		case 'r':
 			rounds = number(optarg, 1, 1000);
+			break;
+		case 'c':
+			others = number(optarg, 0, CPU_SETSIZE);
 			break;
 		case 'g':
 			pageout = pageout_reclaim;
@@ -415,7 +419,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-g CGROUP | -f FILE]");
+		errx(2, "usage: pageout [-s MIB] [-r ROUNDS] [-c OTHERS] [-g CGROUP | -f FILE]");
 	snprintf(reclaim_request, sizeof(reclaim_request), "%ldM swappiness=%s",
 		 mib, max_swappiness(reclaim_path));
 
@@ -427,7 +431,7 @@ int main(int argc, char **argv)
 	else
 		map_anonymous();
 
-	start_loopers();
+	start_loopers(others);
 	for (int round = 0; round <= rounds; round++)
 		run_round(round, pageout);
 	return fflush(stdout) ? 1 : 0;
