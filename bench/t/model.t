@@ -49,6 +49,18 @@ ok "the gain: 30 / 10.4 and 60 / 40.4, 90 / 11.6 and 120 / 41.6" matches "$out" 
 ok "says what is extrapolated" matches "$out" '\| Haswell \| 0\.25 \| madvise \| 50 \| [0-9. ]+ \* \|'
 ok "every cost has a source" is "$(grep -c '^- .* us: .*<https://.*>$' <<<"$out")" 5
 
+
+# A machine that takes 10 us for a page alone, and 40 with 3 other CPUs.
+cat >"$tmp/machine.json" <<'END'
+{"schema": 1, "kind": "machine", "name": "mine", "date": "1", "kernel": "7.3", "cpu_model": "none", "cpus": 4,
+ "topology": "", "swap": "zram", "virtual": false,
+ "points": [{"others": 0, "us_per_page": [10, 11, 12]}, {"others": 3, "us_per_page": [40, 50, 60]}]}
+END
+run "$TOP/bench/model" "$tmp/sweep" --check "$tmp/check" --machines "$tmp/machine.json" --cpus 4,11
+# 40 / (10 + 30 / 50) on its own, (10 + 100) / (10 + 100 / 50) on 11
+ok "a machine that was measured" matches "$out" '\| mine \| 4 \| 10\.0 \| 10\.00 \| madvise \| 50 \| 3\.8 \| 3\.8 \| 9\.2 \* \|'
+run "$TOP/bench/model" "$tmp/sweep" --check "$tmp/check" --machines "$tmp/check/base.json"
+ok "a file that is no machine: one line" matches "$status $err" "^1 model: .*base.json: not a file of bench/machine"
 run "$TOP/bench/model" "$tmp/sweep" --check "$tmp/check"
 ok "also those of a page" is "$(grep -c '^- .* us: .*<https://.*>$' <<<"$out")" 8
 run "$TOP/bench/model" "$tmp/sweep/zram-8-cap.json" --check "$tmp/check"

@@ -85,6 +85,19 @@ run "$TOP/bench/plot" --kernels patched -o one runs
 ok "--kernels: runs" is "$(text one/fault-latency.svg | grep ' runs$')" "patched, 6 runs"
 ok "--kernels: one is not compared" not test -e one/reclaim-latency.svg
 
+# What bench/machine and bench/watch write.
+run "$TOP/bench/plot" -o machines "$TOP/results/machines"
+ok "flush-cost: what a page takes, and each other CPU" matches "$status $(text machines/flush-cost.svg)" \
+	"^0 .*epyc-2-vcpus: [0-9.]+ us \+ [0-9.]+ for each"
+cat >watch.json <<-'END'
+	{"schema": 1, "kind": "watch", "kernel": "7.3", "cpus": 2,
+	 "series": [{"seconds": 1, "reclaimed": 5, "swapped_out": 4, "tlb_ipis": 3}, {"seconds": 2, "reclaimed": 5, "swapped_out": 4, "tlb_ipis": 3}],
+	 "tlb": {"by_origin": {"reclaim: kswapd": 3, "exit": 1}}, "estimate": {"verdict": "Nothing to save."}}
+	END
+run "$TOP/bench/plot" -o watch watch.json
+ok "watch: who sent the flushes, and the verdict" matches "$status $(text watch/watch.svg)" \
+	"^0 .*exit.*reclaim: kswapd.*Nothing to save\."
+
 a_run base 1 8 >shared.json
 run "$TOP/bench/plot" --only fault-latency -o none shared.json
 ok "no times where vCPUs share cores" matches "$status $err" "1 .*nothing for fault-latency"
