@@ -2,6 +2,7 @@
 """What the kernel counts by itself: no tracing.  Names are those of /proc."""
 import functools
 import os
+import re
 import time
 
 COMPACT_ORDER = 9  # that of a huge page of 2 MiB, for the fragmentation below
@@ -20,6 +21,18 @@ def vmstat():
     """{name: count}"""
     pairs = (line.split() for line in text('/proc/vmstat').splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+@functools.cache
+def cpu_flags():
+    """What x86 CPUs can, by /proc/cpuinfo; nothing elsewhere."""
+    found = re.search(r'^flags\s*: (.*)$', text('/proc/cpuinfo'), re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def flushes_by_ipi():
+    """Does a flush of other CPUs' TLBs send IPIs that are counted?"""
+    return bool(tlb_ipis()) and 'invlpgb' not in cpu_flags()
 
 
 def tlb_ipis():

@@ -28,7 +28,7 @@ SPAN = 64
 READ_MIB = 16           # for one call of zlib: 10 ms, and 100 when emulated
 MADV_PAGEOUT = 21       # not in Python's mmap module; since Linux 5.4
 NEAR = 0.15             # a round counts if it had so nearly an IPI for each flush and CPU
-ENOUGH = 40             # such rounds; all CPUs are kept from other work for a tenth of a second
+ENOUGH = 40             # such rounds; all CPUs are kept from other work meanwhile
 FEWEST = 4              # rounds, and calls of the interrupted, that tell something
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -143,7 +143,7 @@ def rounds(work, others, seconds):
         tries += 1
         if flushes:
             ipis = sum(counters.tlb_ipis()) - before
-            if not counters.tlb_ipis() or abs(ipis / flushes - others) <= NEAR * max(others, 1):
+            if not counters.flushes_by_ipi() or abs(ipis / flushes - others) <= NEAR * max(others, 1):
                 found.append((spent / flushes * 1e6, ipis / flushes))
     return found
 
@@ -205,7 +205,7 @@ def measure(seconds=0.4):
             if found:
                 points.append({'others': count, 'us': spread([one[0] for one in found]),
                                'ipis': sum(one[1] for one in found) / len(found)})
-            if count == 1 and received:
+            if count == 1 and counters.flushes_by_ipi():
                 received = counters.tlb_ipis()[cpus[1]] - received[cpus[1]]
                 lost = victim(others.calls[0], quiet, (begin, time.monotonic()), received)
     finally:

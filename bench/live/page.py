@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The page that bench/watch shows."""
+import mmap
 import shutil
 
 from live.estimate import percent
@@ -51,7 +52,7 @@ def memory_lines(found):
     for zone in memory['zones']:
         index = zone['fragmentation_index']
         free = sum(count << order for order, count in enumerate(zone['free_blocks']))
-        yield (f'free        node {zone["node"]} {zone["zone"]}: {number(free * 4 / 1024)} MiB, '
+        yield (f'free        node {zone["node"]} {zone["zone"]}: {number(free * mmap.PAGESIZE / (1 << 20))} MiB, '
                f'unusable for a huge page {100 * zone["unusable_index"]:.0f} %'
                + ('' if index < 0 else f', fragmentation index {index:.2f}'))
     yield (f'            min_free_kbytes is {memory["min_free_percent"]} % of the memory, '

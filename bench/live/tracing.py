@@ -106,14 +106,14 @@ class Instance:
         self.rest = ''
         try:
             os.mkdir(self.directory)
-        except OSError as error:
-            raise Unavailable(f'{self.directory}: {error.strerror}: is the kernel locked down, '
-                              'or memory short?') from None
-        try:
             self.set_up(events)
         except OSError as error:
             self.close()
-            raise Unavailable(f'{error.filename or self.directory}: {error.strerror}') from None
+            raise Unavailable(f'{error.filename or self.directory}: {error.strerror}: is the kernel '
+                              'locked down, or memory short?') from None
+        except BaseException:
+            self.close()
+            raise
 
     def set_up(self, events):
         """Enable what this kernel has of the events."""
