@@ -146,6 +146,7 @@ refused() {
 whole=$(cat "$TOP"/results/machines/*.json | head -n 40)
 run "$TOP/bench/machine" --table
 ok "the machines of results/" matches "$status $out" "^0 \| machine .*epyc-2-vcpus"
+ok "they are those of bench/README.md" is "$(comm -23 <(sort <<<"$out") <(sort "$TOP/bench/README.md"))" ""
 ok "no machine" refused no.json '{"schema": 1}' "not a file of bench/machine"
 ok "half of one" refused half.json "${whole:0:100}" "cannot be read as JSON"
 ok "no points" refused lacks.json "${whole/points/dots}" "lacks points"
