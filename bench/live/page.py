@@ -73,7 +73,7 @@ def flush_lines(found):
     for title, rows in (('from', tlb['by_origin']), ('task', tlb['by_task'])):
         for name, count in sorted(rows.items(), key=lambda item: -item[1])[:5]:
             yield f'            {title} {name}: {100 * count / total:.1f} %'
-    yield (f'            seen in {tlb["windows"]} windows, {number(tlb["sampled_seconds"])} of '
+    yield (f'            {tlb["sampled_events"]} events seen in {tlb["windows"]} windows, {number(tlb["sampled_seconds"])} of '
            f'{number(found["seconds"])} s; {found["lost_events"]} events lost, '
            f'{tlb["spoilt_windows"]} windows spoilt')
 

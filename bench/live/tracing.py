@@ -281,7 +281,11 @@ def reclaimer(stack):
 
 
 class Flushes:
-    """A sample of TLB flushes sent to other CPUs, and of passes of reclaim."""
+    """A sample of TLB flushes sent to other CPUs, and of passes of reclaim.
+
+    What a window saw stands for its whole interval, and is counted so many times: windows are
+    short when there is much to see.
+    """
     FLUSH = 'tlb/tlb_flush'
     PASSES = {'vmscan/mm_vmscan_lru_shrink_inactive': '', 'vmscan/mm_vmscan_reclaim_pages': ''}
     SHORTEST = 0.002    # seconds; a window
@@ -292,7 +296,7 @@ class Flushes:
         events = {self.FLUSH: f'reason == {TLB_REMOTE_SEND_IPI}', **self.PASSES}
         self.instance = Instance('flushes', events, stacks=True)
         self.window, self.seconds, self.windows, self.spoilt = 0.01, 0.0, 0, 0
-        self.started = 0.0
+        self.started, self.intervals, self.seen = 0.0, 0.0, 0
         self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
         self.pages = collections.Counter()  # flushes by how much they flush
         # By reclaimer: pages reclaimed, passes that flushed, flushes that they need at best.
@@ -303,8 +307,8 @@ class Flushes:
         self.started = time.monotonic()
         self.instance.start()
 
-    def stop(self):
-        """It ends; returns how many flushes it had."""
+    def stop(self, interval):
+        """It ends, and stands for so many seconds; returns how many events it had."""
         self.instance.stop()
         seconds = time.monotonic() - self.started
         lost = self.instance.lost
@@ -316,11 +320,13 @@ class Flushes:
             return len(events)
         self.seconds += seconds
         self.windows += 1
-        self.take(events)
+        self.seen += len(events)
+        self.intervals += interval
+        self.take(events, max(interval / seconds, 1))
         return len(events)
 
-    def take(self, events):
-        """Count them."""
+    def take(self, events, weight):
+        """Count each as so many."""
         last, cache = {}, {}
         for event in events:
             lines = tuple(event.stack)
@@ -330,21 +336,21 @@ class Flushes:
             key, who, what = cache[lines]
             if event.name == 'tlb_flush':
                 origin = f'reclaim: {who}' if who else what
-                self.by_origin[origin] += 1
-                self.by_task[event.pid, origin] += 1
-                self.chains[origin, key] += 1
-                self.pages[int(event.rest.split()[0].partition(':')[2])] += 1
+                self.by_origin[origin] += weight
+                self.by_task[event.pid, origin] += weight
+                self.chains[origin, key] += weight
+                self.pages[int(event.rest.split()[0].partition(':')[2])] += weight
                 if who:
                     last[event.pid] = 'flush'
             else:
                 who = who or first_of(RECLAIMERS, key) or 'direct'
-                self.take_pass(who, fields(event), last.get(event.pid, 'unknown'))
+                self.take_pass(who, fields(event), last.get(event.pid, 'unknown'), weight)
                 last[event.pid] = 'pass'
 
-    def take_pass(self, who, values, before):
+    def take_pass(self, who, values, before, weight):
         """The end of a pass.  It flushed if a flush came before it; at the start of a window
         that is not known, and taken to be so."""
-        self.reclaimed[who] += values.get('nr_reclaimed', 0)
+        self.reclaimed[who] += weight * values.get('nr_reclaimed', 0)
         if before != 'pass':
-            self.passes[who] += 1
-            self.needed[who] += -(-max(values.get('nr_scanned', 1), 1) // self.BATCH)
+            self.passes[who] += weight
+            self.needed[who] += weight * -(-max(values.get('nr_scanned', 1), 1) // self.BATCH)

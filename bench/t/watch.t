@@ -10,6 +10,7 @@
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+cd "$tmp"	# a module there is would come first
 
 # python CODE: with the modules of bench.
 python() { run env PYTHONPATH="$TOP/bench" /usr/bin/python3 -B -c "$1"; }
@@ -47,12 +48,12 @@ import collections
 for name in 'by_origin by_task chains pages reclaimed passes needed'.split():
     setattr(flushes, name, collections.Counter())
 fake = Fake()
-flushes.take(fake.events())
+flushes.take(fake.events(), 3)
 print(dict(flushes.by_origin), dict(flushes.reclaimed), dict(flushes.needed), fake.lost, dict(flushes.pages))"
 ok "the trace is understood" is "$status$err" 0
-ok "each event has its own chain" matches "$out" "'reclaim: cgroup limit': 1, 'munmap': 1\}"
-ok "a pass of DAMON, 600 pages: two flushes" matches "$out" "\{'DAMON': 590\} \{'DAMON': 2\}"
-ok "lost events are counted" matches "$out" "\} 7 \{-1: 1, 12: 1\}"
+ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: cgroup limit': 3, 'munmap': 3\}"
+ok "a pass of DAMON, 600 pages: two flushes" matches "$out" "\{'DAMON': 1770\} \{'DAMON': 6\}"
+ok "lost events are counted" matches "$out" "\} 7 \{-1: 3, 12: 3\}"
 
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
@@ -210,11 +211,11 @@ done
 ok "two at once" matches "$out" "watch: another bench/watch runs.*second 1"
 ok "Ctrl-C" matches "$out" "watch: interrupted; tracing is as it was before.*interrupted 130"
 ok "SIGTERM" matches "$out" "terminated 143"
-ok "COMMAND fails" matches "$out" "watch: /bench/run: ended with status 2.*failed 1"
+ok "COMMAND fails" matches "$out" "watch: /bench/run: ended with status 1.*failed 1"
 ok "no swap" matches "$out" "note: No swap"
 ok "tracing is as before, and without what a killed one left" matches "$out" "tracing is as before"
 ok "most flushes are of MADV_PAGEOUT" is "$(value '
-	w["tlb"]["by_origin"]["reclaim: MADV_PAGEOUT"] > 0.8 * sum(w["tlb"]["by_origin"].values())')" True
+	w["tlb"]["by_origin"]["reclaim: MADV_PAGEOUT"] > 0.5 * sum(w["tlb"]["by_origin"].values())')" True
 ok "passes of MADV_PAGEOUT are seen" is "$(value 'w["tlb"]["passes"]["MADV_PAGEOUT"] > 0')" True
 ok "an IPI for a page on base" is "$(value '0.9 < b["madvise_tlb_ipis_per_page"] < 1.2')" True
 echo "# estimated $(value '[b["madvise_tlb_ipis_per_page"] * end for end in w["estimate"]["reclaimers"]["MADV_PAGEOUT"]["share_left"]]'), patched has $(value 'p["madvise_tlb_ipis_per_page"]')"
