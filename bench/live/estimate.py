@@ -8,8 +8,8 @@ Every figure is a range.  Its ends:
             more than 512 pages takes one more for each 512.  Where passes cannot be seen,
             from 512 pages for a flush to 32, the length of a pass of the LRUs
   cost      of a flush: what the fastest round took longer with other CPUs in the address
-            space, or the first quartile of them.  By MADV_DONTNEED, up to twice that: of the machines
-            in bench/README.md, reclaim's flush takes up to so much longer
+            space, up to what rounds did on average.  By MADV_DONTNEED, up to twice that: on the
+            machine in results/machines reclaim's flush took up to so much longer
   IPIs      reclaim's flushes interrupt as many CPUs as all flushes do, on average
 """
 PASS = (512, 32)        # pages of a flush, where passes are not seen: best, worst
@@ -48,7 +48,7 @@ def flush_us(cost, others):
     points = cost['points']
     if len(points) < 2 or points[0]['others']:
         return None
-    ends = sorted(max(at(points, others, place) - points[0]['us'][place], 0) for place in (0, 1))
+    ends = sorted(max(at(points, others, place) - points[0]['us'][place], 0) for place in (0, 2))
     if cost['method'] == 'MADV_DONTNEED':
         ends[1] *= TWICE
     return ends
@@ -99,7 +99,7 @@ def estimate(seen):
     if cost and total:
         rate = seen['flushes_per_second'] * share
         each = [cost[0] + (lost or 0) * others, cost[1] + (lost or 0) * others]
-        found['cpu_share'] = [rate * end / 1e6 / seen['cpus'] for end in each]
+        found['cpu_share'] = [min(rate * end / 1e6 / seen['cpus'], 1) for end in each]
         kept = [ratio(end, mine) or 0 for end in left]
         found['cpu_share_left'] = [kept[0] * found['cpu_share'][0], kept[1] * found['cpu_share'][1]]
         found['saved'] = [(1 - kept[1]) * found['cpu_share'][0], (1 - kept[0]) * found['cpu_share'][1]]

@@ -7,8 +7,8 @@ in the same address space.  What it takes longer with them is the flush.  With M
 the base kernel flushes once for each page, as in reclaim.
 
 The other threads read memory within one long call of zlib, which needs no lock of Python.
-A round is short, for one that the scheduler, or a hypervisor, interrupts tells nothing of a
-flush: the fastest does, and the first quartile is what that may be off by.
+No other task runs meanwhile on these CPUs.  The fastest of many short rounds is a flush that
+nothing interrupted; the mean has what a hypervisor takes away, as reclaim's flushes have.
 """
 import ctypes
 import mmap
@@ -34,9 +34,9 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def spread(values):
-    """The least, the first quartile, the median."""
+    """The least, the median, the mean."""
     values = sorted(values)
-    return [values[(len(values) - 1) * part // 4] for part in (0, 1, 2)]
+    return [values[0], values[(len(values) - 1) // 2], sum(values) / len(values)]
 
 
 class Others:
@@ -168,7 +168,7 @@ def victim(calls, quiet, loud, ipis):
     calm = lengths[0][len(lengths[0]) // 4]
     rate = ipis / (loud[1] - loud[0])
     lost = [(length - calm) / (rate * length) * 1e6 for length in lengths[1]]
-    return max(spread(lost)[1], 0)
+    return max(sorted(lost)[len(lost) // 4], 0)
 
 
 def swap_is_free():
@@ -183,8 +183,9 @@ def numbers_of_others(cpus):
 
 
 def measure(seconds=0.4):
-    """{'method', 'points': [{'others', 'us': [the least, the first quartile, the median], 'ipis'}], 'victim_us'}; us for each
-    page or, with MADV_DONTNEED, for each round.  seconds, at most, for each number of CPUs."""
+    """{'method', 'points': [{'others', 'us': [the least, the median, the mean], 'ipis'}],
+    'victim_us'}; us for each page or, with MADV_DONTNEED, for each round.  seconds, at most, for
+    each number of CPUs."""
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[0]})
     others, work = Others(), Pageout() if swap_is_free() else Dontneed()
