@@ -144,15 +144,23 @@ refused() {
 	run "$TOP/bench/machine" --table "$tmp/$1"
 	matches "$status $err" "^1 machine: $tmp/$1: $3"
 }
-whole=$(cat "$TOP"/results/machines/*.json | head -n 40)
+whole='{"schema": 1, "kind": "machine", "name": "mine", "date": "1", "kernel": "7.3", "cpu_model": "none",
+ "cpus": 4, "topology": "", "swap": "zram", "virtual": false,
+ "points": [{"others": 0, "us_per_page": [10, 11, 12]}, {"others": 3, "us_per_page": [40, 50, 60]}]}'
+echo "$whole" >"$tmp/mine.json"
+run "$TOP/bench/machine" --table "$tmp/mine.json"
+ok "a machine: 10 us alone, each of three other CPUs adds 10" matches "$out" \
+	"\| mine: none \| 4 \| 7.3 \| zram \| 10.0 \| 40.0 \| 10.0 \|"
 run "$TOP/bench/machine" --table
 ok "the machines of results/" matches "$status $out" "^0 \| machine .*epyc-2-vcpus"
 ok "they are those of bench/README.md" is "$(comm -23 <(sort <<<"$out") <(sort "$TOP/bench/README.md"))" ""
 ok "no machine" refused no.json '{"schema": 1}' "not a file of bench/machine"
 ok "half of one" refused half.json "${whole:0:100}" "cannot be read as JSON"
 ok "no points" refused lacks.json "${whole/points/dots}" "lacks points"
-ok "a time that is none" refused time.json "${whole/\"us_per_page\": [/&\"x\", }" "a point needs"
+ok "a time that is none" refused time.json "${whole/11/\"11\"}" "a point needs"
+ok "a time too few" refused time.json "${whole/11, /}" "a point needs"
 ok "nothing with 0 others" refused others.json "${whole/\"others\": 0/\"others\": 2}" "points must begin with 0"
+ok "points that go down" refused down.json "${whole/\"others\": 3/\"others\": 0}" "points must begin with 0"
 
 # --- In the guest ------------------------------------------------------------
 
