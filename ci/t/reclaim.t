@@ -90,6 +90,9 @@ run "$TOP/ci/kernel" unlock-first-31
 ok "unlock-first-31 builds" is "$status" 0
 guest unlock-first-31 reclaim_tlb "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
+name=reclaim_batch_move.page_is_not_written
+guest unlock-first-31 reclaim_batch -r "$name"
+ok "unlock-first-31: not $name" selftest "not ok" "$name"
 
 # Every state that a folio may get into while it waits: none is skipped here.
 guest patched reclaim_states
@@ -109,6 +112,21 @@ for swap in zram disk; do
 		ok "patched: one flush for each batch, $mode, $swap" grep -qx "ok $mode" <<<"$out"
 	done
 done
+
+# The follow-up series: its passes are longer, and nothing else is. Linux 6.12 has it not.
+if [[ $SERIES -ef $TOP/series ]]; then
+	run "$TOP/ci/kernel" longer-passes
+	ok "longer-passes builds" is "$status" 0
+	modes=(classic mglru mixed mixed-mglru huge limit limit-mglru)
+	guest longer-passes pass-length "${modes[@]}"
+	for mode in "${modes[@]}"; do
+		ok "longer-passes: what passes take, $mode" grep -qx "ok $mode" <<<"$out"
+	done
+	for mode in classic mglru limit-mglru; do
+		guest patched pass-length "$mode"
+		ok "patched: shorter passes, $mode" grep -qx "not ok $mode" <<<"$out"
+	done
+fi
 
 # counted COUNTER: the last pressure counted some.
 counted() { grep -qE "^$1=[1-9]" <<<"$out"; }

@@ -104,7 +104,7 @@ no_such_test() {
 
 	case $1 in
 	reclaim-in) [[ ! -f ci/guest.d/situations/$2 ]] ;;
-	flushes-per-pass) ! grep -qx "	$2)\( ;;\)\?" ci/guest.d/flushes-per-pass ;;
+	flushes-per-pass | pass-length) ! grep -q "^#	$2	" "ci/guest.d/$1" ;;
 	*) ! grep -qE "^TEST_F(_TIMEOUT)?\($fixture, ${name}[,)]" "selftests/extra/${1%@*}.c" ;;
 	esac
 }
