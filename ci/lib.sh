@@ -206,14 +206,22 @@ in_fix() { [[ $(dirname "$1") == "$(patches_dir)"/fix?(/*) ]]; }
 # variant_patch NAME: the path of the patch that makes the kernel NAME of the patched
 # one, a variant of bench/variants or a mutant of selftests/mutants, or what is below
 # them in BASE/ if it has to differ there; or the series file of a follow-up series,
-# patches/NAME; "" if there is none.
+# patches/NAME, which is of one BASE alone; "" if there is none.
 variant_patch() {
-	local file
+	local file follow_up=$TOP/patches/$1/series
 
-	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch" \
-		"$TOP/patches/$1/"{"$BASE/",}series; do
-		[[ ! -f $file || $1 == @(fix|lts-*) ]] || { echo "$file"; return; }
+	[[ $SERIES -ef $TOP/series && $1 != fix ]] || follow_up=''
+	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch" "$follow_up"; do
+		[[ ! -f $file ]] || { echo "$file"; return; }
 	done
+}
+
+# variant_on NAME: the kernel that it is made of; "" if BASE has none such.
+variant_on() {
+	local on
+
+	on=$(sed -n 's/^On: //p' "$(variant_patch "$1")")
+	[[ $on && $on != fixed && ! $(variant_patch "$on") ]] || echo "${on:-patched}"
 }
 
 # variant_patches FILE: what variant_patch has found, one patch a line.
@@ -225,12 +233,7 @@ variant_patches() {
 }
 
 # variant_name FILE: the name of that kernel.
-variant_name() {
-	local name=${1%/series}
-
-	name=${name%"/$BASE"}
-	basename "$name" .patch
-}
+variant_name() { basename "${1%/series}" .patch; }
 
 # variant_subject NAME: of that patch, without the subsystem.
 variant_subject() { sed -n 's/^Subject: \[PATCH\] [^ ]*: //p' "$(variant_patch "$1")"; }

@@ -102,7 +102,7 @@ sed -i 's/nr_reclaimed = 0, nr_demoted = 0/nr_taken = 0/' "$tmp/tree/mm/vmscan.c
 git -C "$tmp/tree" commit -q -a -m "a conflict"
 run source_at
 ok "a patch that does not apply: which and where, in one line" \
-	refused 'patches/0001-.*\.patch does not apply at mm/vmscan.c:[0-9]+'
+	refused 'patches/.*0001-.*\.patch does not apply at mm/vmscan.c:[0-9]+'
 ok "a patch that does not apply: the last good outcome stays" \
 	is "$(cat "$tmp/build/commits/patched")" "$commits"
 ok "a patch that does not apply: no work tree is left" \

@@ -8,6 +8,8 @@
 . "$TOP/ci/t/tap.sh"
 
 need git quilt shellcheck perl
+mapfile -t follow_ups < <(for name in longer-passes; do variant_patch "$name"; done)
+"$TOP/ci/source" apply "${follow_ups[@]}"
 cd "$TOP"
 dir=$(patches_dir)
 mapfile -t patches < <(series_patches | sed "s,^$dir/,,")
@@ -60,7 +62,7 @@ same_selftests() {
 	local file files=(selftests/*.[ch])
 
 	# for BASE: stable trees take the fix without its selftest
-	[[ $SERIES -ef series ]] || files=("${files[@]/#*reclaim_file.c/}")
+	[[ $SERIES -ef series ]] || mapfile -t files < <(printf '%s\n' "${files[@]}" | grep -v reclaim_file)
 	! git -C "$BUILD/src" ls-tree --name-only "$base:tools/testing/selftests/mm" |
 		grep -q '^ksft_' || files+=(selftests/*.sh)
 	for file in "${files[@]}"; do
@@ -75,9 +77,9 @@ do_not_apply() {
 	local patch on
 
 	for patch; do
+		on=$(variant_on "$(basename "$patch" .patch)")
+		[[ $on ]] || continue
 		patch=$(variant_patch "$(basename "$patch" .patch)")
-		on=$(sed -n 's/^On: //p' "$patch")
-		on=${on:-patched}
 		[[ -d $tmp/$on ]] || {
 			mkdir "$tmp/$on"
 			git -C "$BUILD/src" archive "$(cat "$BUILD/commits/$on")" mm | tar -x -C "$tmp/$on"
