@@ -8,8 +8,8 @@
 . "$TOP/ci/t/tap.sh"
 
 need git quilt shellcheck perl
-mapfile -t follow_ups < <(for name in longer-passes; do variant_patch "$name"; done)
-"$TOP/ci/source" apply "${follow_ups[@]}"
+follow_up=$(variant_patch longer-passes)
+"$TOP/ci/source" apply ${follow_up:+"$follow_up"}
 cd "$TOP"
 dir=$(patches_dir)
 mapfile -t patches < <(series_patches | sed "s,^$dir/,,")
