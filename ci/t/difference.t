@@ -236,7 +236,7 @@ guest() {
 
 	rm -rf "$top" "$tmp/logs"
 	mkdir -p "$top/ci" "$tmp"/images/{base,patched}
-	ln -s "$TOP"/ci/{lib.sh,arches,bases,both.sh,difference,splat.awk} "$top/ci"
+	ln -s "$TOP"/ci/{lib.sh,state,arches,bases,both.sh,difference,splat.awk} "$top/ci"
 	echo input >"$tmp/input"
 	for kernel in base patched; do
 		echo "$kernel" >"$tmp/images/$kernel/bzImage"
