@@ -78,6 +78,7 @@
 #include "histogram.h"
 #include "number.h"
 #include "swappiness.h"
+#include "task.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -103,25 +104,6 @@ static long wait_nsec;
 static pthread_barrier_t barrier;
 static volatile bool stop;
 static char reclaim_path[4096], reclaim_request[64];
-
-static uint64_t now_nsec(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "cannot run on CPU %d", cpu);
-}
 
 static uint64_t thread_faults(void)
 {
@@ -256,29 +238,6 @@ static void map_region(void)
 	if (madvise(start, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
 		err(1, "MADV_NOHUGEPAGE");
 	region = (uint32_t *)start;
-}
-
-/* How many pages were written to swap, or stored in zswap, since the boot? */
-static uint64_t pages_written(void)
-{
-	char line[256];
-	unsigned long long count, sum = 0;
-	bool found = false;
-	FILE *file = fopen("/proc/vmstat", "r");
-
-	if (!file)
-		err(1, "/proc/vmstat");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "pswpout %llu", &count) == 1)
-			found = true;
-		else if (sscanf(line, "zswpout %llu", &count) != 1)
-			continue;
-		sum += count;
-	}
-	fclose(file);
-	if (!found)
-		errx(1, "/proc/vmstat has no pswpout");
-	return sum;
 }
 
 static void page_out(size_t step)

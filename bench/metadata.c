@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "task.h"
 
 #define FILES_PER_DIR	8
 #define FILE_BYTES	2000
@@ -46,15 +47,6 @@
 static const char *top;
 static char path[4096], other[4096], bytes[FILE_BYTES];
 static uint64_t missing;
-
-static uint64_t now_nsec(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
 
 /* Sets path to that of a file, and other to the same with a suffix. */
 static void name_file(unsigned long file)

@@ -47,6 +47,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "task.h"
 
 /* A cgroup needs some for its kernel stacks and page tables. */
 #define LEAST_PAGES	8
@@ -58,14 +59,6 @@ static long mib = 8, nr_threads = 8, percent = 93, nr_touches = 500,
 static size_t page_size, nr_pages;
 static uint32_t *region;
 static atomic_ulong *touches;		/* shared with the parent, and charged to it */
-
-static uint64_t next_random(uint64_t *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 7;
-	*x ^= *x << 17;
-	return *x >> 32;
-}
 
 static void put(const char *name, const char *text)
 {

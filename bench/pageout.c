@@ -57,6 +57,7 @@
 
 #include "number.h"
 #include "swappiness.h"
+#include "task.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -88,16 +89,6 @@ static uint64_t *region;
 static int file = -1;
 static size_t page_size, page_words, nr_pages;
 static char reclaim_path[4096], reclaim_request[64];
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "cannot run on CPU %d", cpu);
-}
 
 static void *loop(void *arg)
 {

@@ -52,6 +52,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "task.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -67,33 +68,6 @@ static int stat_fd;			/* /proc/PID/task/TID/stat of the reclaimer */
 static atomic_bool paging_out, stop;
 static atomic_ulong asked, answered;	/* turns of the toucher */
 static uint64_t preemptions, stuck, longest_nsec;
-
-static uint64_t now_nsec(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
-
-static uint64_t next_random(uint64_t *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 7;
-	*x ^= *x << 17;
-	return *x >> 32;
-}
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "cannot run on CPU %d", cpu);
-}
 
 static void find_cpus(void)
 {
@@ -201,29 +175,6 @@ static void write_pages(void)
 		for (size_t i = 1; i < page_size / sizeof(*word); i++)
 			word[i] = i < page_size / sizeof(*word) / 2 ? next_random(&x) : x;
 	}
-}
-
-/* How many pages were written to swap, or stored in zswap, since the boot? */
-static uint64_t pages_written(void)
-{
-	char line[256];
-	unsigned long long count, sum = 0;
-	bool found = false;
-	FILE *file = fopen("/proc/vmstat", "r");
-
-	if (!file)
-		err(1, "/proc/vmstat");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "pswpout %llu", &count) == 1)
-			found = true;
-		else if (sscanf(line, "zswpout %llu", &count) != 1)
-			continue;
-		sum += count;
-	}
-	fclose(file);
-	if (!found)
-		errx(1, "/proc/vmstat has no pswpout");
-	return sum;
 }
 
 static void map_region(void)

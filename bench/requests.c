@@ -50,6 +50,7 @@
 
 #include "histogram.h"
 #include "number.h"
+#include "task.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_COLD 20
@@ -78,15 +79,6 @@ static long rate;
 static pthread_barrier_t filled, begin;
 static volatile bool stop;
 
-static uint64_t now_nsec(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
-
 static void sleep_until(uint64_t nsec)
 {
 	struct timespec at = { .tv_sec = nsec / 1000000000, .tv_nsec = nsec % 1000000000 };
@@ -94,18 +86,6 @@ static void sleep_until(uint64_t nsec)
 	errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 	if (errno)
 		err(1, "clock_nanosleep");
-}
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	if (cpu < 0)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "cannot run on CPU %d", cpu);
 }
 
 static void count(struct thread *t, uint64_t nsec)
@@ -154,7 +134,8 @@ static void *write_cold(void *arg)
 	char *part = cold + t->nr * nr_pages * page_size;
 	uint64_t start, first;
 
-	run_on(t->cpu);
+	if (t->cpu >= 0)
+		run_on(t->cpu);
 	fill_cold(part, nr_pages, kept_pages / nr_writers);
 	pthread_barrier_wait(&filled);
 	pthread_barrier_wait(&begin);
@@ -183,7 +164,8 @@ static void *serve(void *arg)
 	struct thread *t = arg;
 	uint64_t x = 0x9e3779b97f4a7c15 * (t->nr + 1), start;
 
-	run_on(t->cpu);
+	if (t->cpu >= 0)
+		run_on(t->cpu);
 	pthread_barrier_wait(&filled);
 	pthread_barrier_wait(&begin);
 	while (!stop) {

@@ -39,20 +39,12 @@
 
 #include "histogram.h"
 #include "number.h"
+#include "task.h"
 
 #define STALL_NSEC	200000000
 
 static char message[65536];
 static uint64_t buckets[NR_BUCKETS];
-
-static uint64_t now_nsec(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
 
 /* Wait until then; false if there is input, or the end of it, before. */
 static bool wait_until(uint64_t nsec)

@@ -75,6 +75,7 @@
 #include <unistd.h>
 
 #include "../../bench/number.h"
+#include "../../bench/task.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -225,16 +226,6 @@ static void drop_units(struct region *r, long round)
 			err(1, "madvise %d", advice);
 		memset(r->generation + page, 0, n * sizeof(*r->generation));
 	}
-}
-
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "cannot run on CPU %d", cpu);
 }
 
 static void be_nice(int nice)
