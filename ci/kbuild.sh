@@ -26,7 +26,7 @@ apply_for() {
 	for kernel; do
 		patch=$(variant_patch "$kernel")
 		[[ $patch ]] || continue
-		on=$(variant_patch "$(sed -n 's/^On: //p' "$patch")")
+		on=$(variant_patch "$(variant_on "$kernel")")
 		variants+=(${on:+"$on"} "$patch")
 	done
 	"$TOP/ci/source" apply "${variants[@]}"
