@@ -9,7 +9,7 @@ export BASE ARCH BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PA
 export SUBMISSION REVISION TO SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
 
 SHELL := /bin/bash
-export KERNEL ?= patched
+KERNEL ?= patched
 # builds those that a benchmark compares
 bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
 
@@ -52,7 +52,7 @@ livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, P
 #@ Tests
 
 unit: setup ## one UNIT= of tests in a guest, or a TEST= of it, on KERNEL= (ci/unit --help)
-	@ci/unit --prepare $(UNIT) && ci/unit $(UNIT) $(TEST)
+	@export KERNEL=$(KERNEL); ci/unit --prepare $(UNIT) && ci/unit $(UNIT) $(TEST)
 
 check-debug: setup ## the tests on kernels with lockdep, KASAN, KCSAN: FLAVOURS= (hours)
 	@ci/check-debug

@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Test ci/vm-run, ci/guest and ci/splat.awk: prove ci/t/vm-run.t
-#
-# KERNEL is the image to boot (default BUILD/base/bzImage).
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 set -m	# jobs get process groups of their own, and heed SIGINT
 
-kernel=${KERNEL:-$BUILD/base/bzImage}
+kernel=$BUILD/base/bzImage
 
 # vm ARG...: run vm-run, set out, err and status.
 vm() {
@@ -239,7 +237,7 @@ test_timeout() {
 test_signal() {
 	local signal=$1 target=$2 expected=$3 job
 
-	"$TOP/ci/vm-run" -k "$kernel" --append "mark=$$" -- \
+	env --default-signal=INT "$TOP/ci/vm-run" -k "$kernel" --append "mark=$$" -- \
 		sh -c 'echo up; sleep 100' >"$tmp/out" 2>"$tmp/err" &
 	job=$!
 	ok "SIG$signal: the guest is up" until_true 60 grep -q up "$tmp/out"
@@ -273,7 +271,7 @@ test_guest() {
 		cmp "$tmp/first.cpio" "$tmp/second/guest/rootfs.cpio"
 }
 
-[[ -r $kernel ]] || die "no kernel $kernel: run make kernel, or set KERNEL"
+need_kernel "$kernel"
 need pgrep:procps script:bsdutils
 
 # Files of the runs apart from those of other runs, the guest shared.
