@@ -19,19 +19,21 @@ passed() { grep -qE "^ok [0-9]+ $1\$" <<<"$out"; }
 
 title() { git -C "$BUILD/src" log -1 --format=%s "$(cat "$BUILD/commits/$1")"; }
 
+flushes=reclaim_tlb.anon_flushes_are_batched
+survive=(reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written})
 batched=
 for kernel in "${kernels[@]}"; do
 	title=$(title "$kernel")
 	run "$TOP/ci/kernel" "$kernel"
 	ok "$kernel builds: $title" is "$status" 0
 	[[ $status -eq 0 ]] || continue
-	run "$TOP/ci/unit" -k "$kernel" reclaim_tlb anon_flushes_are_batched -vmadvise
-	for name in reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written}; do
+	run "$TOP/ci/unit" -k "$kernel" reclaim_tlb "$flushes" "${survive[@]}"
+	for name in "${survive[@]}"; do
 		ok "$kernel: $name" passed "$name"
 	done
 	[[ $title != *"flush the TLB once for many dirty folios" ]] || batched=1
 	[[ ! $batched ]] ||
-		ok "$kernel: flushes are batched" passed reclaim_tlb.anon_flushes_are_batched
+		ok "$kernel: flushes are batched" passed "$flushes"
 done
 ok "one of the patches batches the flushes" is "$batched" 1
 done_testing

@@ -50,7 +50,7 @@ ok "patched: selftests pass" is "$status" 0
 for name in "${batched[@]}" reclaim_tlb.{anon_writes_survive,freed_pages_are_not_read,freed_anon_is_not_read} "${file[@]}" "${last[@]}" "${move[@]}"; do
 	ok "patched: $name" selftest ok "$name"
 done
-guest base reclaim_tlb "${drivers[@]}"
+guest base reclaim_tlb "${batched[@]}" "${file[@]}"
 for name in "${batched[@]}" "${file[@]}"; do
 	ok "base: not $name" selftest "not ok" "$name"
 done
