@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What flushes-per-pass and pass-length share: events that are traced and counted while
+# memory of a cgroup is reclaimed. To be sourced.
+
+set -euo pipefail
+
+tracing=/sys/kernel/tracing
+cgroup=/sys/fs/cgroup/${0##*/}
+
+fail() { echo "${0##*/}: $*" >&2; return 1; }
+
+# trace SYSTEM EVENT [COMM]: that event; only in processes of a name like that.
+trace() {
+	[[ ! ${3:-} ]] || echo "comm ~ \"$3\"" >"$tracing/events/$1/$2/filter"
+	echo 1 >"$tracing/events/$1/$2/enable"
+}
+
+# in_cgroup COMMAND...
+in_cgroup() { (echo "$BASHPID" >"$cgroup/cgroup.procs" && exec "$@"); }
+
+# start_load COMMAND...: in the cgroup. It prints "ready" when its memory can be paged
+# out, and ends by end_load.
+start_load() {
+	local line
+
+	coproc load { in_cgroup "$@"; }
+	load_pid=$!
+	read -r line <&"${load[0]}" || fail "$1 did not get ready"
+	[[ $line == ready ]] || fail "$1 says '$line'"
+	exec {load_in}>&"${load[1]}"
+}
+end_load() {
+	echo >&"$load_in"
+	exec {load_in}>&-
+	wait "$load_pid"
+}
+
+# What the awk scripts begin with: value(NAME) is that of the field NAME=value of a line.
+# shellcheck disable=SC2016,SC2034 # awk's; used by those that source this
+values='
+	function value(name, i) {
+		for (i = 1; i <= NF; i++)
+			if (index($i, name "=") == 1)
+				return substr($i, length(name) + 2)
+	}'
+
+# all_modes [MODE...]: count each, or all that the head of the script names; prints
+# "ok MODE", or "not ok MODE" and ends there.
+all_modes() {
+	local mode
+
+	# shellcheck disable=SC2046 # words
+	[[ $# -gt 0 ]] || set -- $(sed -n 's/^#	\([a-z-]*\)	.*/\1/p' "$0")
+	for mode; do
+		count "$mode" || { echo "not ok $mode"; exit 1; }
+		echo "ok $mode"
+	done
+}
