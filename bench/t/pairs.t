@@ -95,7 +95,12 @@ ok "pairs: says what broke, and where" matches "$err" \
 	"vm/base-01.json failed with status 1: run: INVALID RUN of vm: it broke: see .*/log"
 ok "pairs: explains that there is no answer" matches "$(<"$tmp/out")" "vm: no answer: .*it broke"
 ok "pairs: puts the failed scenario aside" is "$(files)" \
-	"./env ./explained ./explained.md ./failed/vm/base-01.json ./failed/vm/reason ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md "
+	"./env ./explained ./explained.md ./failed/vm/pair-01/base-01.json ./failed/vm/pair-01/reason ./log ./pageout/base-01.json ./pageout/base-02.json ./pageout/patched-01.json ./pageout/patched-02.json ./report.json ./report.md "
+pairs PAIRS=3 FAIL_AT=8
+ok "pairs: a later run fails: status" is "$status" 1
+ok "pairs: its pair is left out; all others go on" is "$(order | wc -w) $(cd "$tmp"/build/bench/* && ls vm failed/vm/pair-02 | xargs)" \
+	"12 failed/vm/pair-02: base-02.json patched-02.json reason vm: base-01.json base-03.json patched-01.json patched-03.json"
+ok "pairs: says which" matches "$(<"$tmp/out")" "vm.*pairs: 2.*vm: without pair-02: vm/patched-02.json failed"
 pairs PAIRS=2 SCENARIO=vm FAIL_AT=2
 ok "pairs: no scenario is left" matches "$status $err" "^1 .*no scenario came to its end"
 
