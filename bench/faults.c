@@ -62,7 +62,6 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -77,7 +76,8 @@
 
 #include "histogram.h"
 #include "number.h"
-#include "swappiness.h"
+#include "reclaim.h"
+#include "region.h"
 #include "task.h"
 
 #ifndef MADV_PAGEOUT
@@ -226,37 +226,16 @@ static void fill_region(void)
 	}
 }
 
-static void map_region(void)
-{
-	char *start = mmap(NULL, nr_pages * page_size + step_size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (start == MAP_FAILED)
-		err(1, "mmap");
-	start += -(uintptr_t)start % step_size;
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(start, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
-	region = (uint32_t *)start;
-}
-
 static void page_out(size_t step)
 {
 	size_t nr_steps = nr_pages * page_size / step_size;
-	int fd;
 
 	if (!*reclaim_path) {
 		if (madvise((char *)region + step % nr_steps * step_size, step_size, MADV_PAGEOUT))
 			err(1, "MADV_PAGEOUT");
 		return;
 	}
-	fd = open(reclaim_path, O_WRONLY);
-	if (fd < 0)
-		err(1, "%s", reclaim_path);
-	/* EAGAIN: less than asked for; "rate" tells */
-	if (write(fd, reclaim_request, strlen(reclaim_request)) < 0 && errno != EAGAIN)
-		err(1, "%s: %s", reclaim_path, reclaim_request);
-	close(fd);
+	request_reclaim(reclaim_path, reclaim_request);
 }
 
 static void sleep_until(uint64_t nsec)
@@ -422,7 +401,7 @@ int main(int argc, char **argv)
 	snprintf(reclaim_request, sizeof(reclaim_request), "%zuK swappiness=%s",
 		 step_size >> 10, max_swappiness(reclaim_path));
 
-	map_region();
+	region = map_anonymous(nr_pages * page_size, step_size);
 	assign_cpus();
 	fill_region();
 	pthread_barrier_init(&barrier, NULL, nr_touchers + nice_19 + 1);

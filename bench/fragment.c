@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "region.h"
 
 /* Base pages that are there when they are touched. */
 static char *map(size_t size)
@@ -27,9 +28,7 @@ static char *map(size_t size)
 
 	if (start == MAP_FAILED)
 		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(start, size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
+	small_pages(start, size);
 	return start;
 }
 

@@ -37,8 +37,6 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,7 +47,8 @@
 #include <unistd.h>
 
 #include "number.h"
-#include "swappiness.h"
+#include "reclaim.h"
+#include "region.h"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -113,33 +112,17 @@ static void check_instructions(void)
 		     (long long)count);
 }
 
-/*
- * Fill a page with what no swap code takes for zeroes and what compresses to
- * about half, or not at all; or, if !fill, check that it still holds just that.
- */
-static bool fill_or_check(size_t page, uint64_t round, bool fill)
+/* To about half compressible, or wholly: see region.h. */
+static bool fill_or_check_page(size_t page, uint64_t round, bool fill)
 {
-	uint64_t *word = region + page * page_words;
-	uint64_t x = (page << 16) + round + 0x9e3779b97f4a7c15;
-
-	for (size_t i = 0; i < page_words; i++) {
-		if (i < page_words / 2 && kind != SAME) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-		}
-		if (fill)
-			word[i] = x;
-		else if (word[i] != x)
-			return false;
-	}
-	return true;
+	return fill_or_check(region + page * page_words, page_words,
+			     kind == SAME ? 0 : page_words / 2, (page << 16) + round, fill);
 }
 
 static void check_region(int round)
 {
 	for (size_t page = 0; page < nr_pages; page++)
-		if (!fill_or_check(page, round, false))
+		if (!fill_or_check_page(page, round, false))
 			errx(1, "round %d: page %zu came back with other contents",
 			     round, page);
 }
@@ -160,9 +143,7 @@ static void map_region(void)
 	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE, flags, region_fd, 0);
 	if (region == MAP_FAILED)
 		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
+	small_pages(region, nr_pages * page_size);
 }
 
 static void advise(int advice, const char *name)
@@ -211,7 +192,7 @@ static void prepare_region(int round)
 {
 	drop_region();
 	for (size_t page = 0; page < nr_pages; page++)
-		fill_or_check(page, round, true);
+		fill_or_check_page(page, round, true);
 
 	if (region_fd >= 0 && fsync(region_fd))
 		err(1, "fsync");
@@ -227,19 +208,10 @@ static void prepare_region(int round)
 
 static void reclaim(void)
 {
-	int fd;
-
-	if (!*reclaim_path) {
+	if (*reclaim_path)
+		request_reclaim(reclaim_path, reclaim_request);
+	else
 		advise(MADV_PAGEOUT, "MADV_PAGEOUT");
-		return;
-	}
-	fd = open(reclaim_path, O_WRONLY);
-	if (fd < 0)
-		err(1, "%s", reclaim_path);
-	/* EAGAIN: less than asked for; the caller counts what is gone */
-	if (write(fd, reclaim_request, strlen(reclaim_request)) < 0 && errno != EAGAIN)
-		err(1, "%s: %s", reclaim_path, reclaim_request);
-	close(fd);
 }
 
 static size_t count_gone(void)

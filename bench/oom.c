@@ -47,6 +47,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "region.h"
 #include "task.h"
 
 /* A cgroup needs some for its kernel stacks and page tables. */
@@ -100,13 +101,7 @@ static void fill_region(void)
 	size_t words = page_size / sizeof(*region);
 	uint64_t x = 0x9e3779b97f4a7c15;
 
-	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (region == MAP_FAILED)
-		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
+	region = map_anonymous(nr_pages * page_size, 1);
 	for (size_t page = 0; page < nr_pages; page++)
 		for (size_t i = THREADS_MAX; i < words; i++)
 			region[page * words + i] = i < words / 2 ? next_random(&x) : x;

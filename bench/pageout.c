@@ -56,7 +56,8 @@
 #include <unistd.h>
 
 #include "number.h"
-#include "swappiness.h"
+#include "reclaim.h"
+#include "region.h"
 #include "task.h"
 
 #ifndef MADV_PAGEOUT
@@ -210,27 +211,11 @@ static void snap_loops_and_time(struct snapshot *s)
 	s->nsec = now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/*
- * Fill a page with what no swap code takes for zeroes and what compresses to
- * about half; or, if !fill, check that it still holds just that.
- */
-static bool fill_or_check(size_t page, uint64_t round, bool fill)
+/* To about half compressible: see region.h. */
+static bool fill_or_check_page(size_t page, uint64_t round, bool fill)
 {
-	uint64_t *word = region + page * page_words;
-	uint64_t x = (page << 16) + round + 0x9e3779b97f4a7c15;
-
-	for (size_t i = 0; i < page_words; i++) {
-		if (i < page_words / 2) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-		}
-		if (fill)
-			word[i] = x;
-		else if (word[i] != x)
-			return false;
-	}
-	return true;
+	return fill_or_check(region + page * page_words, page_words, page_words / 2,
+			     (page << 16) + round, fill);
 }
 
 static size_t count_gone(void)
@@ -262,14 +247,7 @@ static void pageout_madvise(void)
 
 static void pageout_reclaim(void)
 {
-	int fd = open(reclaim_path, O_WRONLY);
-
-	if (fd < 0)
-		err(1, "%s", reclaim_path);
-	/* EAGAIN: less than asked for; the caller counts what went out */
-	if (write(fd, reclaim_request, strlen(reclaim_request)) < 0 && errno != EAGAIN)
-		err(1, "%s: %s", reclaim_path, reclaim_request);
-	close(fd);
+	request_reclaim(reclaim_path, reclaim_request);
 }
 
 static void sync_file(void)
@@ -325,7 +303,7 @@ static void run_round(int round, void (*pageout)(void))
 	 * another CPU could not be isolated.
 	 */
 	for (size_t page = 0; page < nr_pages; page++)
-		fill_or_check(page, round, true);
+		fill_or_check_page(page, round, true);
 
 	measure(&out, pageout);
 	gone = count_gone();
@@ -335,7 +313,7 @@ static void run_round(int round, void (*pageout)(void))
 	}
 
 	for (size_t page = 0; page < nr_pages; page++)
-		if (!fill_or_check(page, round, false))
+		if (!fill_or_check_page(page, round, false))
 			errx(1, "round %d: page %zu came back with other contents", round, page);
 	if (!round)
 		return;
@@ -347,17 +325,6 @@ static void run_round(int round, void (*pageout)(void))
 		print_count("touch_", "faults", use.before.faults, use.after.faults);
 	}
 	putchar('\n');
-}
-
-static void map_anonymous(void)
-{
-	region = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (region == MAP_FAILED)
-		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(region, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
 }
 
 /* Written page by page, without read-ahead, so that its folios are small. */
@@ -420,7 +387,7 @@ int main(int argc, char **argv)
 	if (path)
 		map_file(path);
 	else
-		map_anonymous();
+		region = map_anonymous(nr_pages * page_size, 1);
 
 	start_loopers(others);
 	for (int round = 0; round <= rounds; round++)

@@ -52,6 +52,7 @@
 #include <unistd.h>
 
 #include "number.h"
+#include "region.h"
 #include "task.h"
 
 #ifndef MADV_PAGEOUT
@@ -180,20 +181,14 @@ static void write_pages(void)
 static void map_region(void)
 {
 	size_t size;
-	char *start;
 
 	page_size = sysconf(_SC_PAGESIZE);
 	nr_pages = page_size / sizeof(void *);
 	size = nr_pages * page_size;
 	touches = calloc(nr_pages, sizeof(*touches));
-	start = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!touches || start == MAP_FAILED)
+	if (!touches)
 		err(1, "no memory");
-	start += -(uintptr_t)start % size;
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(start, size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
-	region = (uint64_t *)start;
+	region = map_anonymous(size, size);
 }
 
 static void open_stat(void)

@@ -50,6 +50,7 @@
 
 #include "histogram.h"
 #include "number.h"
+#include "region.h"
 #include "task.h"
 
 #ifndef MADV_PAGEOUT
@@ -182,19 +183,6 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static char *map(size_t nr_pages)
-{
-	char *start = mmap(NULL, nr_pages * page_size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (start == MAP_FAILED)
-		err(1, "mmap");
-	/* EINVAL: a kernel without huge pages */
-	if (madvise(start, nr_pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		err(1, "MADV_NOHUGEPAGE");
-	return start;
-}
-
 /* Writers on the first CPU, a server on each of the others. */
 static void assign_cpus(void)
 {
@@ -296,9 +284,9 @@ int main(int argc, char **argv)
 	kept_pages = kept_mib ? ((size_t)kept_mib << 20) / page_size : cold_pages;
 	hot_pages = ((size_t)hot_mib << 20) / page_size;
 
-	cold = map(cold_pages);
+	cold = map_anonymous(cold_pages * page_size, 1);
 	if (hot_pages) {
-		hot = map(hot_pages);
+		hot = map_anonymous(hot_pages * page_size, 1);
 		if (mlock(hot, hot_pages * page_size))
 			err(1, "mlock");
 	}
