@@ -26,7 +26,7 @@ scripts() {
 		'#!'*bash | '#!/bin/sh'*) echo "$file" ;;
 		esac
 	done
-	ls ci/*.sh ci/t/*.sh ci/guest.d/*.sh ci/guest.d/situations/* bench/scenarios/*
+	ls ci/*.sh ci/t/*.sh ci/guest.d/*.sh bench/*.sh ci/guest.d/situations/* bench/scenarios/*
 }
 
 # Files of which each line counts, as data or as mail, carry no licence line.
