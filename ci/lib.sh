@@ -210,7 +210,9 @@ in_fix() { [[ $(dirname "$1") == "$(patches_dir)"/fix?(/*) ]]; }
 variant_patch() {
 	local file follow_up=$TOP/patches/$1/series
 
-	[[ $SERIES -ef $TOP/series && $1 != fix ]] || follow_up=''
+	# not the fix, nor the series of another base
+	[[ $SERIES -ef $TOP/series && $1 != fix ]] && ! grep -q "[[:blank:]]patches/$1/series$" "$TOP/ci/bases" ||
+		follow_up=''
 	for file in "$TOP"/{bench/variants,selftests/mutants}/{"$BASE/",}"$1.patch" "$follow_up"; do
 		[[ ! -f $file ]] || { echo "$file"; return; }
 	done

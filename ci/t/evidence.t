@@ -41,7 +41,7 @@ notices() {
 }
 
 test_state() {
-	local patch was fix selftest
+	local patch was fix selftest longer
 
 	copy
 	was=$(state series) fix=$(state fix)
@@ -54,6 +54,11 @@ test_state() {
 	spoil "$patch" '0,/^\+\t/s//+\tcpu_relax();/'
 	ok "a line of code is" test "$(state series)" != "$was"
 	ok "and not another fix" is "$(state fix)" "$fix"
+	was=$(state series) longer=$(state longer-passes)
+	patch=$(cd "$tmp/tree" && ls patches/longer-passes/0001-*.patch)
+	spoil "$patch" '0,/^\+\t/s//+\tcpu_relax();/'
+	ok "a follow-up series has a state of its own" test "$(state longer-passes)" != "$longer"
+	ok "and is none of the series" is "$(state series)" "$was"
 }
 
 test_check() {
