@@ -54,6 +54,8 @@ test_lists() {
 	local names
 
 	names=$(for name in "$TOP"/selftests/{,extra/}*.c; do basename "$name" .c; done | sort)
+	# stable trees take the fix without its selftest
+	[[ $SERIES -ef $TOP/series ]] || names=$(grep -v '^reclaim_file$' <<<"$names")
 	ok "every selftest is a unit" is "$(unit --list selftest | sort)" "$names"
 	names=$(ls "$TOP/ci/guest.d/situations")
 	ok "every situation is a unit" is "$(unit --list situation)" "$names"

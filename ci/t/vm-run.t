@@ -237,7 +237,7 @@ test_timeout() {
 test_signal() {
 	local signal=$1 target=$2 expected=$3 job
 
-	env --default-signal=INT "$TOP/ci/vm-run" -k "$kernel" --append "mark=$$" -- \
+	env --default-signal "$TOP/ci/vm-run" -k "$kernel" --append "mark=$$" -- \
 		sh -c 'echo up; sleep 100' >"$tmp/out" 2>"$tmp/err" &
 	job=$!
 	ok "SIG$signal: the guest is up" until_true 60 grep -q up "$tmp/out"
