@@ -66,9 +66,9 @@ for option in '' --memcg; do
 	ok "base loses writes${option:+, $option}" is "$status" 1
 	ok "base: says so${option:+, $option}" matches "$out" "[1-9][0-9]* of [0-9]+ last writes lost.*LOSES DATA"
 	for kernel in fixed patched; do
-		guest $kernel -r 200 -t 400 $option
+		guest $kernel -r 500 -t 400 $option
 		ok "$kernel loses none${option:+, $option}" is "$status" 0
-		ok "$kernel: of 200${option:+, $option}" matches "$out" "(^|[^0-9])0 of 200 last writes lost"
+		ok "$kernel: of 500${option:+, $option}" matches "$out" "(^|[^0-9])0 of 500 last writes lost"
 	done
 done
 done_testing
