@@ -3,8 +3,6 @@
 #
 # The JSON of bench/run, which reads this.
 
-DATE=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-
 json_string() {
 	local text=${1//[$'\001'-$'\037']/ }
 
@@ -69,7 +67,7 @@ mitigations() {
 }
 
 env_fields() {
-	fields date "$DATE" state "${STATE:-$(state 2>/dev/null)}" \
+	fields date "$(date -u +%Y-%m-%dT%H:%M:%SZ)" state "${STATE:-$(state 2>/dev/null)}" \
 		cpus "$(nproc)" host_cpus "${VM_HOST_CPUS:-$(nproc)}" \
 		mem_mib "${VM_MIB:-$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)}" \
 		accel "${VM_ACCEL:-none}" \

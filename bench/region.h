@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "task.h"
+
 /* No huge pages there. */
 static inline void small_pages(void *start, size_t size)
 {
@@ -42,11 +44,8 @@ static inline bool fill_or_check(uint64_t *word, size_t nr, size_t random, uint6
 	uint64_t x = seed + 0x9e3779b97f4a7c15;
 
 	for (size_t i = 0; i < nr; i++) {
-		if (i < random) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-		}
+		if (i < random)
+			next_random(&x);
 		if (fill)
 			word[i] = x;
 		else if (word[i] != x)

@@ -151,7 +151,7 @@ run diff <(ci/coverage) ci/coverage.md
 ok "ci/coverage.md is what ci/coverage prints" is "$status" 0
 run ci/cover-letter
 ok "the cover letter's measurements are all in results/" is "$status$err" 0
-[[ ! $follow_up ]] || mapfile -t -O "${#patches[@]}" patches < <(cd "$dir" && printf '%s\n' longer-passes/*.patch)
+[[ ! $follow_up ]] || mapfile -t -O "${#patches[@]}" patches < <(variant_patches "$follow_up" | sed "s,^$dir/,,")
 for patch in "${patches[@]}"; do
 	run ci/checkpatch "$BUILD/src" "$dir/$patch"
 	ok "checkpatch --strict: $patch" is "$status$out$err" 0
