@@ -166,7 +166,7 @@ ok "points that go down" refused down.json "${whole/\"others\": 3/\"others\": 0}
 
 "$TOP/bench/guest-python" "$tmp/python"
 cat >"$tmp/guest" <<'END'
-export MODES=madvise REGION_MIB=4 ROUNDS=2 OTHERS=0
+export MODES=madvise REGION_MIB=16 ROUNDS=5 OTHERS=0
 watch="/python/bin/python3 -B /bench/watch"
 state() { cd /sys/kernel/tracing && ls instances && cat tracing_on set_event trace_options; cd /; }
 if [ "$1" = base ]; then
