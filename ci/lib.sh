@@ -22,7 +22,7 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CONFIGS=${CONFIGS:-guest reclaim storage observe events}
+CONFIGS=${CONFIGS:-guest reclaim storage cases observe events}
 
 # die MESSAGE: what, where, what to do; exit status 1, or DIE_STATUS if set.
 die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
