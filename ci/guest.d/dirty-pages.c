@@ -31,6 +31,8 @@
  *			memory.reclaim for the size of a task (madvise)
  *	-f THREADS	of each task, read, check and write its pages while they
  *			are paged out (0)
+ *	-v		they do so by process_vm_readv() and process_vm_writev(), which
+ *			pin the page
  *	-n		page out at nice 19 on the first CPU, next to two busy
  *			threads of nice 0; the threads of -f run on the second
  *	-m		take memory from the first NUMA node alone; reclaim may
@@ -108,7 +110,7 @@ static size_t nr_regions, nr_pages, unit = 512;
 static const char *dir = ".", *how = "madvise";
 static long nr_tasks = 1, nr_rounds = 1, nr_faulters, nr_sharers, mib = 8;
 static bool random_data, mostly_zero, unfair, wait_for_line, busy, lock_rest,
-	    spoil;
+	    remote, spoil;
 static int task, ready[2], go[2];
 static volatile bool stop;
 
@@ -261,6 +263,28 @@ static void *stay_alone(void *cpu)
 }
 
 /* Write what is there already: it dirties the page, and changes nothing. */
+static void touch(const struct region *r, size_t page)
+{
+	volatile uint64_t *word = page_at(r, page);
+
+	check_page(r, page, page_at(r, page), "during pageout");
+	if (written_by_mapping(r, page))
+		*word = *word;
+}
+
+static void touch_remote(const struct region *r, size_t page)
+{
+	uint64_t buf[PAGE_WORDS];
+	struct iovec here = { buf, sizeof(buf) }, there = { page_at(r, page), sizeof(buf) };
+
+	if (process_vm_readv(getpid(), &here, 1, &there, 1, 0) != sizeof(buf))
+		err(1, "process_vm_readv");
+	check_page(r, page, buf, "during pageout, by process_vm_readv(),");
+	if (written_by_mapping(r, page) &&
+	    process_vm_writev(getpid(), &here, 1, &there, 1, 0) != sizeof(buf))
+		err(1, "process_vm_writev");
+}
+
 static void *fault(void *arg)
 {
 	size_t page = (uintptr_t)arg;
@@ -269,11 +293,11 @@ static void *fault(void *arg)
 		run_on(1);
 	for (size_t i = 0; !stop; i++, page = (page + 97) % nr_pages) {
 		const struct region *r = &regions[i % nr_regions];
-		volatile uint64_t *word = page_at(r, page);
 
-		check_page(r, page, page_at(r, page), "during pageout");
-		if (written_by_mapping(r, page))
-			*word = *word;
+		if (remote)
+			touch_remote(r, page);
+		else
+			touch(r, page);
 	}
 	return NULL;
 }
@@ -606,7 +630,7 @@ static void parse(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:nmwbp:le")) != -1) {
+	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:vnmwbp:le")) != -1) {
 		switch (opt) {
 		case 't': nr_tasks = number(optarg, 1, 64); break;
 		case 'k': add_region(optarg); break;
@@ -618,6 +642,7 @@ static void parse(int argc, char **argv)
 		case 'z': mostly_zero = true; break;
 		case 'o': how = optarg; break;
 		case 'f': nr_faulters = number(optarg, 1, THREADS_MAX); break;
+		case 'v': remote = true; break;
 		case 'n': unfair = true; break;
 		case 'm': bind_to_first_node(); break;
 		case 'w': wait_for_line = true; break;
