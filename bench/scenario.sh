@@ -44,6 +44,11 @@ each() {
 	}' "$TMP/rounds"
 }
 
+# median: of the numbers on standard input, a line for each
+median() {
+	sort -g | awk '{ v[NR] = $1 } END { printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
 # metric NAME UNIT lower|higher|none [SAMPLE...]: its value is the median of
 # the samples, and which direction is better.  Without samples, as when this
 # kernel does not count such things, there is no metric.
@@ -56,8 +61,7 @@ metric() {
 		note "$name is not counted on this kernel or machine"
 		return
 	fi
-	value=$(printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 }
-		END { printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }')
+	value=$(printf '%s\n' "$@" | median)
 	METRICS+=("$name: {\"value\": $value, \"unit\": $unit, \"better\": $better}")
 	SAMPLES+=("$name: [$(join "$@")]")
 }
