@@ -218,6 +218,16 @@ variant_patch() {
 	done
 }
 
+# follow_ups: the names of the follow-up series that there are for BASE.
+follow_ups() {
+	local file name
+
+	for file in "$TOP"/patches/*/series; do
+		name=$(basename "${file%/series}")
+		[[ $(variant_patch "$name") != "$file" ]] || echo "$name"
+	done
+}
+
 # variant_on NAME: the kernel that it is made of; "" if BASE has none such.
 variant_on() {
 	local on

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# What gcc (W=1) and sparse say of the objects that the series changes, after
-# each patch and in several configurations: nothing that they do not say of the
+# What gcc (W=1) and sparse say of the objects that the series and its follow-ups change,
+# after each patch and in several configurations: nothing that they do not say of the
 # base kernel. Objects only: ci/t/bisect.t builds whole kernels.
 #
 # Debian 12's sparse does not know __typeof_unqual__, and the kernel refuses it
@@ -14,11 +14,18 @@
 
 need git make gcc sparse
 src=$BUILD/src
+mapfile -t follow_ups < <(follow_ups)
+mapfile -t variants < <(for name in "${follow_ups[@]}"; do variant_patch "$name"; done)
+"$TOP/ci/source" apply "${variants[@]}"
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
+
+# in_order FROM NAME: the ids of the patches that the kernel NAME has more than FROM.
+in_order() { git -C "$src" rev-list --reverse "$1..$(cat "$BUILD/commits/$2")" -- mm include; }
+
 mapfile -t changed < <(git -C "$src" diff --name-only "$base" "$patched" -- 'mm/*.c' |
 	sed 's/c$/o/')
-mapfile -t commits < <(git -C "$src" rev-list --reverse "$base..$patched" -- mm include)
+mapfile -t commits < <(in_order "$base" patched; for name in "${follow_ups[@]}"; do in_order "$patched" "$name"; done)
 export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1
 
 config=() kbuild=() objects=()
