@@ -11,7 +11,7 @@ export SUBMISSION REVISION TO SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
 SHELL := /bin/bash
 KERNEL ?= patched
 # builds those that a benchmark compares
-bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/kernel $$kernels; }
+bench_kernels = kernels=$$(bench/pairs --check) && { [ -z "$$kernels" ] || ci/make/kernel $$kernels; }
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce evidence lost-writes setup source kernel check unit check-debug check-arch check-upstream bisect races \
@@ -38,16 +38,16 @@ shell: kernel ## a prompt in the guest: KERNEL=base|patched, CPUS=
 #@ Kernels
 
 source: setup ## fetch Linux, or use KERNEL_TREE=DIR, and apply the series
-	@ci/source
+	@ci/make/source
 
 kernel: setup ## build base and patched, of BASE=7.3|6.12
-	@ci/kernel
+	@ci/make/kernel
 
 deb: setup ## Debian packages of base and patched for this machine, or CONFIG= (hours)
-	@ci/deb
+	@ci/make/deb
 
 livepatch: setup ## the series loaded into the running base kernel: SCENARIO=, PAIRS=, CPUS=
-	@ci/livepatch
+	@ci/make/livepatch
 
 #@ Tests
 
@@ -55,31 +55,31 @@ unit: setup ## one UNIT= of tests in a guest, or a TEST= of it, on KERNEL= (ci/u
 	@export KERNEL=$(KERNEL); ci/unit --prepare $(UNIT) && ci/unit $(UNIT) $(TEST)
 
 check-debug: setup ## the tests on kernels with lockdep, KASAN, KCSAN: FLAVOURS= (hours)
-	@ci/check-debug
+	@ci/long/check-debug
 
 check-arch: setup ## the selftests and situations on ARCH=arm64|riscv64, on both (an hour)
-	@FLAVOURS=plain ci/check-debug
+	@FLAVOURS=plain ci/long/check-debug
 
 check-upstream: setup ## tests of the kernel tree and stress-ng, on both: UNITS= (hours)
-	@ci/kernel && ci/check-upstream
+	@ci/make/kernel && ci/long/check-upstream
 
 lost-writes: setup ## does the fix keep every write, on every base? BASES=, FS=, DRIVERS= (hours)
-	@ci/lost-writes
+	@ci/long/lost-writes
 
 bisect: setup ## build and boot every patch of the series on its own
 	@ci/check ci/t/bisect.t
 
 races: setup ## 10,000 rounds of each race test: ROUNDS= (hours)
-	@ci/kernel && ci/races
+	@ci/make/kernel && ci/long/races
 
 soak: setup ## faults, pressure and reclaim together: MINUTES=, SEED=, KERNEL=
-	@ci/kernel && ci/soak
+	@ci/make/kernel && ci/long/soak
 
 mutants: setup ## break the series in many ways: the tests must notice (an hour)
-	@ci/mutants
+	@ci/long/mutants
 
 walk: setup ## run every command of the READMEs in a fresh clone (hours): BLOCKS=REGEX
-	@ci/walk $(if $(BLOCKS),'$(BLOCKS)')
+	@ci/long/walk-readmes $(if $(BLOCKS),'$(BLOCKS)')
 
 #@ Measurements
 
@@ -90,7 +90,7 @@ sweep: setup ## what the length of a batch does to IPIs and times (an hour)
 	@bench/sweep
 
 instructions: setup ## instructions per page of reclaim on one CPU
-	@ci/kernel && bench/instructions
+	@ci/make/kernel && bench/instructions
 
 bundle: setup ## pack KERNELS=, guest and scenarios for a machine without build tools
 	@$(bench_kernels) && bench/bundle
@@ -102,15 +102,15 @@ evidence: ## which runs in results/ are of older code; RENEW=all or names: run t
 
 # CC is a compiler unless the command line says who.
 mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISION=, TO=, CC=, SIGNING_KEY=
-	@$(if $(filter command,$(origin CC)),,env -u CC) ci/mail
+	@$(if $(filter command,$(origin CC)),,env -u CC) ci/series/mail
 
 refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/
-	@ci/refresh $(TREE)
+	@ci/series/refresh $(TREE)
 
 #@ This tree
 
 setup: ## install the Debian packages that are missing
-	@ci/setup
+	@ci/make/setup
 
 clean: ## remove what BASE generated (7.3: everything), and work trees in KERNEL_TREE
-	@ci/source clean
+	@ci/make/source clean

@@ -153,31 +153,31 @@ lock_build() {
 
 # A child in a process group of its own, one at a time: killed with all that it
 # started, and free to kill its group, as mmdebstrap does when it fails.
-apart=''
+job=''
 
-# start_apart COMMAND...: with nothing to read, for at a terminal it would be stopped.
-start_apart() {
+# start_job COMMAND...: with nothing to read, for at a terminal it would be stopped.
+start_job() {
 	set -m
 	"$@" </dev/null &
-	apart=$!
+	job=$!
 	set +m
 }
 
-# wait_apart: returns the status of the COMMAND.
-wait_apart() {
+# wait_job: returns the status of the COMMAND.
+wait_job() {
 	local status=0
 
-	wait "$apart" || status=$?
-	apart=''
+	wait "$job" || status=$?
+	job=''
 	return "$status"
 }
 
-# kill_apart: for exit traps, and waits for its end; nothing happens if there is no
+# kill_job: for exit traps, and waits for its end; nothing happens if there is no
 # such child.
-kill_apart() {
-	[[ $apart ]] || return 0
-	kill -- "-$apart" 2>/dev/null || true
-	wait_apart || true
+kill_job() {
+	[[ $job ]] || return 0
+	kill -- "-$job" 2>/dev/null || true
+	wait_job || true
 }
 
 # patches_dir: what the paths in SERIES begin at: "patches" beside it, or else the

@@ -148,7 +148,7 @@ ok "pairs: the report of another time is of its kernels" matches "$status $(<"$t
 try env KERNELS="base=/mine cap-31 patched" "$tmp/tree/bench/pairs" --check
 ok "pairs: what has to be built" is "$status $(xargs <"$tmp/out")" "0 cap-31 patched"
 ok "make bench KERNELS=: builds these" matches \
-	"$(make -n -C "$TOP" --no-print-directory bench KERNELS="base cap-31")" "ci/kernel [$]kernels"
+	"$(make -n -C "$TOP" --no-print-directory bench KERNELS="base cap-31")" "ci/make/kernel [$]kernels"
 
 pairs KERNELS="base absent"
 ok "pairs: a kernel that is not there" matches "$err" "no kernel .*/absent/bzImage"

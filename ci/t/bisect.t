@@ -10,8 +10,8 @@
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
-"$TOP/ci/source"
-"$TOP/ci/selftests"
+"$TOP/ci/make/source"
+"$TOP/ci/make/selftests"
 mapfile -t kernels < <(cd "$BUILD/commits" && printf '%s\n' patch-* | sort -V)
 
 # passed NAME: the last run has the selftest NAME as passed, no SKIP.
@@ -24,7 +24,7 @@ survive=(reclaim_race.madvise.{file_writes_survive,moved_page_is_not_written})
 batched=
 for kernel in "${kernels[@]}"; do
 	title=$(title "$kernel")
-	run "$TOP/ci/kernel" "$kernel"
+	run "$TOP/ci/make/kernel" "$kernel"
 	ok "$kernel builds: $title" is "$status" 0
 	[[ $status -eq 0 ]] || continue
 	run "$TOP/ci/unit" -k "$kernel" reclaim_tlb "$flushes" "${survive[@]}"

@@ -16,7 +16,7 @@ need git make gcc sparse
 src=$BUILD/src
 mapfile -t follow_ups < <(follow_ups)
 mapfile -t variants < <(for name in "${follow_ups[@]}"; do variant_patch "$name"; done)
-"$TOP/ci/source" apply "${variants[@]}"
+"$TOP/ci/make/source" apply "${variants[@]}"
 base=$(cat "$BUILD/commits/base")
 patched=$(cat "$BUILD/commits/patched")
 

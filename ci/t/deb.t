@@ -9,16 +9,16 @@
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-run env CONFIG=/nowhere "$TOP/ci/deb"
+run env CONFIG=/nowhere "$TOP/ci/make/deb"
 ok "a configuration that is not there: status" is "$status" 1
 ok "a configuration that is not there: one line" one_line "$err"
-run env CONFIG=/dev/null "$TOP/ci/deb" no-such-kernel
+run env CONFIG=/dev/null "$TOP/ci/make/deb" no-such-kernel
 ok "a kernel that is not there: status" is "$status" 1
 ok "a kernel that is not there: says so" matches "$err" "no kernel no-such-kernel"
 
 make -s -C "$BUILD/src" O="$tmp/tiny" tinyconfig >/dev/null 2>&1
 echo CONFIG_64BIT=y >>"$tmp/tiny/.config"
-run env CONFIG="$tmp/tiny/.config" "$TOP/ci/deb" patched
+run env CONFIG="$tmp/tiny/.config" "$TOP/ci/make/deb" patched
 ok "packages are built" is "$status" 0
 deb=$(tail -n 1 <<<"$out")
 dpkg-deb --contents "$deb" >"$tmp/contents"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/difference and ci/both.sh, with logs and guests made up here: what it takes for a
+# ci/long/difference and ci/long/compare-units.sh, with logs and guests made up here: what it takes for a
 # failure, and what not; what is run again, and what goes on where it was; and wrong
-# input of ci/check-upstream and ci/check-debug.
+# input of ci/long/check-upstream and ci/long/check-debug.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -31,16 +31,16 @@ sums() {
 	local name=$1 passed=$2 failed=$3 worse=''
 
 	shift 3
-	run "$TOP/ci/difference" "$@" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$@" "$tmp/logs"
 	ok "$name: sum" is "${out##*$'\n'}" "$passed passed, $failed failed"
 	ok "$name: status" is "$status" $((failed > 0 || passed == 0))
 	[[ $failed == 0 ]] || worse=unit
-	run "$TOP/ci/difference" --units "$@" "$tmp/logs"
+	run "$TOP/ci/long/difference" --units "$@" "$tmp/logs"
 	ok "$name: units" is "$out" "$worse"
 }
 
 # failures: the table of a report.
-failures() { "$TOP/ci/difference" "$tmp/logs" | sed -n '/^Failed/,/^Tests/p'; }
+failures() { "$TOP/ci/long/difference" "$tmp/logs" | sed -n '/^Failed/,/^Tests/p'; }
 
 good="ok 1 a\nok 2 b\nok end"
 bad="ok 1 a\nnot ok 2 b\nok end"
@@ -116,7 +116,7 @@ is_called() {
 
 	runs "$base" "$patched"
 	shift 3
-	run "$TOP/ci/difference" --details "$tmp/all" "$@" "$tmp/logs"
+	run "$TOP/ci/long/difference" --details "$tmp/all" "$@" "$tmp/logs"
 	ok "$base on base, $patched on patched${*:+, }$*: $verdict" is \
 		"$(awk '/^[A-Z]/ { of = $0 } /\| b \|/ { print of }' "$tmp/all")" "${verdict^}:"
 	ok "$base on base, $patched on patched${*:+, }$*: status" is "$status" "$([[ $verdict != failed ]] && echo 0 || echo 1)"
@@ -153,16 +153,16 @@ test_runs() {
 	is_called "bad in some runs on both" sggg gggs --strict
 
 	runs gggg gggf
-	ok "undecided is told" matches "$("$TOP/ci/difference" "$tmp/logs")" \
+	ok "undecided is told" matches "$("$TOP/ci/long/difference" "$tmp/logs")" \
 		"Undecided: worse .*\| unit \| b \| 1/4 \| 0/4 \|"
-	run "$TOP/ci/difference" --units "$tmp/logs"
+	run "$TOP/ci/long/difference" --units "$tmp/logs"
 	ok "first run good: not to be run again" is "$status $out" "0 "
 	runs ggff fggg
-	run "$TOP/ci/difference" --units "$tmp/logs"
+	run "$TOP/ci/long/difference" --units "$tmp/logs"
 	ok "first run bad: to be run again" is "$status $out" "0 unit"
 	runs gggg gggg
 	log patched 4 "BUG: KCSAN: data-race in f / g" <"$tmp/logs/base/unit.1.log"
-	run "$TOP/ci/difference" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$tmp/logs"
 	ok "a complaint in one run of four" is "$status ${out##*$'\n'}" "1 3 passed, 1 failed"
 }
 
@@ -175,16 +175,16 @@ test_report() {
 		{ many "not ok"; many "not ok" | sed 's/t/u/'; many ok | sed 's/t/v/'; } | log base $i
 		{ many "not ok"; many ok | sed 's/t/u/'; many ok | sed 's/t/v/'; } | log patched $i
 	done
-	run "$TOP/ci/difference" --details "$tmp/all" "$tmp/logs"
+	run "$TOP/ci/long/difference" --details "$tmp/all" "$tmp/logs"
 	ok "a report is short" test "$(wc -l <<<"$out")" -le 10
 	ok "sums of a unit" matches "$out" '\| unit \| 200 \| 200 \| 200 \|'
 	ok "all is in the details" is "$(grep -c '^| unit | [tuv][0-9]* |' "$tmp/all")" 600
 	ok "under their title" is "$(sed -n '/^Bad on base only/,/^$/p' "$tmp/all" | head -n 1)" "Bad on base only:"
-	run "$TOP/ci/difference" --of "unit other" "$tmp/logs"
+	run "$TOP/ci/long/difference" --of "unit other" "$tmp/logs"
 	ok "not run" is "$status ${out##*$'\n'}" "1 200 passed, 1 failed"
 	ok "not run: which" matches "$out" '\| other \| has not been run on both kernels \|'
 	rm "$tmp"/logs/base/*
-	run "$TOP/ci/difference" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$tmp/logs"
 	ok "not run on base" is "$status ${out##*$'\n'}" "1 0 passed, 1 failed"
 }
 
@@ -235,8 +235,9 @@ guest() {
 	local top=$tmp/top kernel
 
 	rm -rf "$top" "$tmp/logs"
-	mkdir -p "$top/ci" "$tmp"/images/{base,patched}
-	ln -s "$TOP"/ci/{lib.sh,state,arches,bases,both.sh,difference,splat.awk} "$top/ci"
+	mkdir -p "$top/ci/long" "$tmp"/images/{base,patched}
+	ln -s "$TOP"/ci/{lib.sh,state,arches,bases,splat.awk} "$top/ci"
+	ln -s "$TOP"/ci/long/{compare-units.sh,difference} "$top/ci/long"
 	echo input >"$tmp/input"
 	for kernel in base patched; do
 		echo "$kernel" >"$tmp/images/$kernel/bzImage"
@@ -267,7 +268,7 @@ at=top
 start() {
 	: >"$tmp/boots"
 	# shellcheck disable=SC2016 # for that bash
-	run env RERUNS=2 "$@" bash -c '. "$1/$2/ci/lib.sh"; . "$1/$2/ci/both.sh"
+	run env RERUNS=2 "$@" bash -c '. "$1/$2/ci/lib.sh"; . "$1/$2/ci/long/compare-units.sh"
 		unit_args() { args=(-m "${MIB:-512}"); }
 		choose other unit
 		run_both "$1/images" "$1/logs" ""' "$tmp" "$tmp" "$at"
@@ -289,7 +290,7 @@ test_reruns() {
 	guest '[[ $UNIT.$RUN == unit.3 || $KERNEL.$UNIT.$RUN == patched.unit.1 ]] && echo not ok 1 || echo ok 1'
 	start
 	ok "flaky: as often" is "$status $boots" "0 $again"
-	run "$TOP/ci/difference" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$tmp/logs"
 	ok "flaky: sum" is "$status ${out##*$'\n'}" "0 1 passed, 0 failed"
 	guest 'echo vm-run: no QEMU; exit 125'
 	start
@@ -367,7 +368,7 @@ int3() {
 is_stale() {
 	int3 "${@:3}" >"$tmp/console"
 	# shellcheck disable=SC2016 # for that bash
-	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/both.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
+	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/long/compare-units.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
 	ok "int3: $2" is "$status" "$1"
 }
 
@@ -380,11 +381,11 @@ test_int3() {
 	is_stale 1 "not the first complaint" 66 VM_ACCEL=tcg "BUG: Bad page state in process x  pfn:1"
 	int3 | sed 's/int3/0000/' >"$tmp/console"
 	# shellcheck disable=SC2016 # for that bash
-	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/both.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
+	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/long/compare-units.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
 	ok "int3: another oops" is "$status" 1
 	: >"$tmp/console"
 	# shellcheck disable=SC2016 # for that bash
-	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/both.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
+	run bash -c '. "$1/ci/lib.sh"; . "$1/ci/long/compare-units.sh"; stale_int3 "$2"' bash "$TOP" "$tmp/console"
 	ok "int3: no oops" is "$status" 1
 
 	int3 >"$tmp/console"
@@ -392,20 +393,20 @@ test_int3() {
 	start
 	ok "int3: once more" is "$status $boots" "0 $once patched/unit.1"
 	sums "int3 once" 2 0
-	run "$TOP/ci/difference" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$tmp/logs"
 	ok "int3: told" matches "$out" "Run again, .*: unit.1 on patched"
 	ok "int3: kept" cmp "$tmp/console" "$tmp/logs/patched/unit.1.int3"
 	guest "[[ \$KERNEL.\$UNIT != patched.unit ]] && echo ok 1 || cp $tmp/console \$CONSOLE"
 	start RERUNS=0
 	ok "int3: twice counts" is "$status $boots" "0 $once patched/unit.1"
-	run "$TOP/ci/difference" "$tmp/logs"
+	run "$TOP/ci/long/difference" "$tmp/logs"
 	ok "int3: twice is a failure" matches "$status ${out##*$'\n'}" "^1 1 passed, 3 failed"
 }
 
 test_input() {
 	local case expected
 
-	run "$TOP/ci/difference" "$tmp/none"
+	run "$TOP/ci/long/difference" "$tmp/none"
 	ok "no logs" matches "$status $err" "^1 .*no logs of units"
 	while IFS='|' read -r case expected; do
 		# shellcheck disable=SC2086 # words of the table
@@ -414,17 +415,17 @@ test_input() {
 		ok "$case: message" matches "$err" "$expected"
 		ok "$case: one line" one_line "$err"
 	done <<-EOF_CASES
-	$TOP/ci/check-upstream --all|unknown argument --all
-	RERUNS=many $TOP/ci/check-upstream|RERUNS=many is not a number
-	TEST_SECONDS=2m $TOP/ci/check-upstream|TEST_SECONDS=2m is not a number
-	UNITS=mm-none $TOP/ci/check-upstream|no unit 'mm-none'
-	$TOP/ci/check-upstream|no kernel $tmp/base/bzImage
-	$TOP/ci/check-debug --all|unknown argument --all
-	RERUNS=-1 $TOP/ci/check-debug|RERUNS=-1 is not a number
-	UNITS=flood $TOP/ci/check-debug|no unit 'flood'
-	FLAVOURS=ubsan $TOP/ci/check-debug|no flavour 'ubsan'
+	$TOP/ci/long/check-upstream --all|unknown argument --all
+	RERUNS=many $TOP/ci/long/check-upstream|RERUNS=many is not a number
+	TEST_SECONDS=2m $TOP/ci/long/check-upstream|TEST_SECONDS=2m is not a number
+	UNITS=mm-none $TOP/ci/long/check-upstream|no unit 'mm-none'
+	$TOP/ci/long/check-upstream|no kernel $tmp/base/bzImage
+	$TOP/ci/long/check-debug --all|unknown argument --all
+	RERUNS=-1 $TOP/ci/long/check-debug|RERUNS=-1 is not a number
+	UNITS=flood $TOP/ci/long/check-debug|no unit 'flood'
+	FLAVOURS=ubsan $TOP/ci/long/check-debug|no flavour 'ubsan'
 	EOF_CASES
-	run env UNITS=none "$TOP/ci/check-debug"
+	run env UNITS=none "$TOP/ci/long/check-debug"
 	ok "check-debug has every situation" is \
 		"$(tr '+' ' ' <<<"${err##*there are: }" | xargs -n 1 | grep -v ^reclaim_ | sort)" \
 		"$(cd "$TOP/ci/guest.d/situations" && printf '%s\n' * | grep -vx demotion)"

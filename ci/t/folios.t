@@ -8,7 +8,7 @@
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
-"$TOP/ci/selftests"
+"$TOP/ci/make/selftests"
 
 results() { grep -E '^(not )?ok [0-9]+ ' <<<"$out"; }
 

@@ -9,7 +9,7 @@
 . "$TOP/ci/t/tap.sh"
 
 need gcc
-"$TOP/ci/kernel" base fixed
+"$TOP/ci/make/kernel" base fixed
 tmp=$(mktemp -d "$BUILD/lost-writes.XXXXXX")
 memory=$(mktemp -d /dev/shm/lost-writes.XXXXXX)
 trap 'rm -rf "$tmp" "$memory"' EXIT

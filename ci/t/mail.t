@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/mail: the messages that it prepares, there and back through b4 am, signed
+# ci/series/mail: the messages that it prepares, there and back through b4 am, signed
 # with a key made for it, a second revision, and wrong input. It works in a copy
 # of this tree, with tags of its own, and sends nothing.
 
@@ -9,7 +9,7 @@
 . "$TOP/ci/t/tap.sh"
 
 if [[ ! $SERIES -ef $TOP/series ]]; then
-	run "$TOP/ci/mail"
+	run "$TOP/ci/series/mail"
 	ok "only the series for the default base is mailed" \
 		matches "$status $err" "^1 mail: no cover letter for $SERIES"
 	done_testing
@@ -69,11 +69,11 @@ commit_top() {
 	git -C "$tmp/top" -c commit.gpgSign=false commit -q -m "as it is"
 }
 
-# mail [VARIABLE=VALUE...]: ci/mail in the copy
+# mail [VARIABLE=VALUE...]: ci/series/mail in the copy
 mail() {
 	env -u SUBMISSION -u REVISION -u TO -u CC -u SIGNING_KEY -u SERIES BUILD="$tmp/build" \
 		KERNEL_TREE="$repo" KERNEL_BASE="$base" IDENTITY="$author" "$@" \
-		"$tmp/top/ci/mail"
+		"$tmp/top/ci/series/mail"
 }
 
 # What nobody may change: the kernel's repository.
@@ -122,11 +122,11 @@ threaded() {
 	is "$(fields References "$1" | uniq -c | xargs)" "1 $total $cover"
 }
 
-# covered FOLDER: the letter arrives as ci/cover-letter printed it.
+# covered FOLDER: the letter arrives as ci/series/cover-letter printed it.
 covered() {
 	local want
 
-	want=$("$tmp/top/ci/cover-letter" "$tmp/top/$folder/cover-letter" | sed '1,/^$/d')
+	want=$("$tmp/top/ci/series/cover-letter" "$tmp/top/$folder/cover-letter" | sed '1,/^$/d')
 	is "$(sed '1,/^$/d' "$1"/0000-*.eml | head -n "$(wc -l <<<"$want")")" "$want"
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # The READMEs name nothing that is not there, and leave out no target. That their
-# commands do what they say is for ci/walk to see.
+# commands do what they say is for ci/long/walk-readmes to see.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -65,7 +65,7 @@ ok "every scenario and variant is in bench/README.md" is "$out" ""
 run not_in ci/README.md ci/t/*.t bench/t/*.t
 ok "every test is in ci/README.md" is "$out" ""
 
-run ci/walk --list
+run ci/long/walk-readmes --list
 ok "the README has commands" test "$(wc -l <<<"$out")" -gt 15
 commands=$out
 while read -r command; do
@@ -91,9 +91,9 @@ false
 true
 ```
 EOF_README
-run env README="$tmp/README.md" ci/walk --list
+run env README="$tmp/README.md" ci/long/walk-readmes --list
 ok "blocks without their comments" is "$out" $'01 this: true\n01 this: false\n02 nowhere: true'
-run env README="$tmp/README.md" BUILD="$tmp/build" KERNEL_TREE="$BUILD/linux.git" KERNEL_BASE=pristine ci/walk
+run env README="$tmp/README.md" BUILD="$tmp/build" KERNEL_TREE="$BUILD/linux.git" KERNEL_BASE=pristine ci/long/walk-readmes
 ok "a block that fails, and one that is nowhere, are seen" is "$status $(grep -c '^not ok' <<<"$out")" "1 2"
 ok "the reason" matches "$out$err" "fenced 'sh nowhere'"
 done_testing

@@ -11,7 +11,7 @@
 . "$TOP/ci/t/tap.sh"
 
 CPUS=${CPUS:-4}
-"$TOP/ci/selftests"
+"$TOP/ci/make/selftests"
 
 # guest KERNEL UNIT [TEST...]
 guest() { run "$TOP/ci/unit" -k "$@"; }
@@ -38,7 +38,7 @@ ipis() {
 	within "$1" "$value" "$2"
 }
 
-# kswapd is caught in the act too rarely to be asked for here: see ci/races.
+# kswapd is caught in the act too rarely to be asked for here: see ci/long/races.
 drivers=(-freclaim_tlb -vmadvise -vmemcg)
 batched=(reclaim_tlb.anon_flushes_are_batched reclaim_race.{madvise,memcg}.flushes_are_batched)
 file=(reclaim_race.{madvise,memcg}.file_writes_survive)
@@ -86,7 +86,7 @@ guest base reclaim_tlb "$name"
 ok "base: not $name" selftest "not ok" "$name"
 
 # The published order, which unlocks first, leaves the window open.
-run "$TOP/ci/kernel" unlock-first-31
+run "$TOP/ci/make/kernel" unlock-first-31
 ok "unlock-first-31 builds" is "$status" 0
 guest unlock-first-31 reclaim_tlb "${move[0]}"
 ok "unlock-first-31: not ${move[0]}" selftest "not ok" "${move[0]}"
@@ -115,7 +115,7 @@ done
 
 # The follow-up series: its passes are longer, and nothing else is. Linux 6.12 has it not.
 if [[ $SERIES -ef $TOP/series ]]; then
-	run "$TOP/ci/kernel" longer-passes
+	run "$TOP/ci/make/kernel" longer-passes
 	ok "longer-passes builds" is "$status" 0
 	modes=(classic mglru mixed mixed-mglru huge limit limit-mglru)
 	guest longer-passes pass-length "${modes[@]}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/refresh: commits become patches, and nothing else changes. It works on
+# ci/series/refresh: commits become patches, and nothing else changes. It works on
 # copies of the patches and the series file, and in a tree of its own.
 
 . "$(dirname "$0")/../lib.sh"
@@ -38,7 +38,7 @@ cat >"$HOME/.gitconfig" <<'END'
 END
 
 times() { find "$copy" -printf '%p %T@ %i\n' | sort; }
-refresh() { SERIES=$copy/series "$TOP/ci/refresh" "${@:-$tree}"; }
+refresh() { SERIES=$copy/series "$TOP/ci/series/refresh" "${@:-$tree}"; }
 git_tree() { git -C "$tree" "$@"; }
 
 # refused PATTERN: the last run failed with one line, which matches PATTERN, and

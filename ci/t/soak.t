@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/soak: wrong settings, Ctrl-C, and that it notices a changed page.
+# ci/long/soak: wrong settings, Ctrl-C, and that it notices a changed page.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -13,7 +13,7 @@ test_settings() {
 	local setting expected
 
 	while IFS='|' read -r setting expected; do
-		run env "$setting" "$TOP/ci/soak"
+		run env "$setting" "$TOP/ci/long/soak"
 		ok "$setting: status" is "$status" 1
 		ok "$setting: message" matches "$err" "$expected"
 		ok "$setting: one line" one_line "$err"
@@ -25,7 +25,7 @@ test_settings() {
 	SPOIL=maybe|SPOIL=maybe: use 1
 	KERNEL=none|no kernel .*/none/bzImage: run 'make kernel'
 	EOF_CASES
-	run "$TOP/ci/soak" 60
+	run "$TOP/ci/long/soak" 60
 	ok "an argument" matches "$status $err" "^1 .*takes no arguments"
 }
 
@@ -33,7 +33,7 @@ test_settings() {
 test_interrupt() {
 	local job
 
-	env --default-signal "$TOP/ci/soak" >"$tmp/out" 2>"$tmp/err" </dev/null &
+	env --default-signal "$TOP/ci/long/soak" >"$tmp/out" 2>"$tmp/err" </dev/null &
 	job=$!
 	ok "interrupt: a guest runs" until_true 60 grep -qs '^step 1: ' "$BUILD/soak/patched.log"
 	kill -INT -- "-$job"
@@ -47,13 +47,13 @@ test_interrupt() {
 }
 
 test_spoiled() {
-	run env MINUTES=1 SPOIL=1 "$TOP/ci/soak"
+	run env MINUTES=1 SPOIL=1 "$TOP/ci/long/soak"
 	ok "a changed page is noticed" matches "$status $out" "^1 [1-9][0-9]* passed, 1 failed$"
 	ok "a changed page is told" matches "$err" "anon page .* in memory: word"
 }
 
 # A directory of its own, with the kernel and the guest of this one.
-"$TOP/ci/guest"
+"$TOP/ci/make/guest"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 ln -s "$BUILD/guest" "$BUILD/patched" "$tmp"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/source and ci/kernel on wrong input, and on a tree of the user's own.
+# ci/make/source and ci/make/kernel on wrong input, and on a tree of the user's own.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -12,8 +12,8 @@ trap 'rm -rf "$tmp"' EXIT
 src=$BUILD/src
 base=$(cat "$BUILD/commits/base")
 
-# source_at [VARIABLE=VALUE...]: ci/source on the small tree, in a BUILD of its own
-source_at() { env KERNEL_TREE="$tmp/tree" BUILD="$tmp/build" "$@" "$TOP/ci/source"; }
+# source_at [VARIABLE=VALUE...]: ci/make/source on the small tree, in a BUILD of its own
+source_at() { env KERNEL_TREE="$tmp/tree" BUILD="$tmp/build" "$@" "$TOP/ci/make/source"; }
 
 # A user's tree: the files that the series changes, and nothing else; with a
 # change in the index, one in the work tree, and a hook that must not run.
@@ -108,22 +108,22 @@ ok "a patch that does not apply: the last good outcome stays" \
 ok "a patch that does not apply: no work tree is left" \
 	is "$(git -C "$tmp/tree" worktree list | wc -l)" 2
 
-run env BUILD="$tmp/build2" LINUX_SOURCE=linux-source-0.0 "$TOP/ci/source"
+run env BUILD="$tmp/build2" LINUX_SOURCE=linux-source-0.0 "$TOP/ci/make/source"
 err=${err##*$'\n'}	# after the line that tells what it is doing
 ok "no such source package: says the two ways out" \
 	refused "has no linux-source-0.0: .*LINUX_SOURCE.*KERNEL_TREE"
 ok "no such source package: nothing is left" not test -e "$tmp/build2/linux.git"
 
-run env BASE=2.4 "$TOP/ci/kernel"
+run env BASE=2.4 "$TOP/ci/make/kernel"
 ok "no such base" refused "no base '2.4'"
-run env ARCH=sparc "$TOP/ci/kernel"
+run env ARCH=sparc "$TOP/ci/make/kernel"
 ok "no such architecture" refused "no architecture 'sparc'"
 run env ARCH=arm64 "$TOP/ci/check"
 ok "the tests on another architecture: says what can be run" refused "check-arch"
-run env ARCH=arm64 "$TOP/ci/livepatch"
+run env ARCH=arm64 "$TOP/ci/make/livepatch"
 ok "a livepatch for another architecture" refused "klp-build is for x86_64"
-run env CONFIGS="guest no-such" "$TOP/ci/kernel"
+run env CONFIGS="guest no-such" "$TOP/ci/make/kernel"
 ok "no such fragment" refused "no configs/no-such.config"
-run "$TOP/ci/kernel" no-such-kernel
+run "$TOP/ci/make/kernel" no-such-kernel
 ok "no such kernel: names those that exist" refused "there are: base .*patched"
 done_testing

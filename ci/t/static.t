@@ -9,7 +9,7 @@
 
 need git quilt shellcheck perl
 follow_up=$(variant_patch longer-passes)
-"$TOP/ci/source" apply ${follow_up:+"$follow_up"}
+"$TOP/ci/make/source" apply ${follow_up:+"$follow_up"}
 cd "$TOP"
 dir=$(patches_dir)
 mapfile -t patches < <(series_patches | sed "s,^$dir/,,")
@@ -26,7 +26,7 @@ scripts() {
 		'#!'*bash | '#!/bin/sh'*) echo "$file" ;;
 		esac
 	done
-	ls ci/*.sh ci/t/*.sh ci/guest.d/*.sh bench/*.sh ci/guest.d/situations/* bench/scenarios/*
+	ls ci/*.sh ci/*/*.sh bench/*.sh ci/guest.d/situations/* bench/scenarios/*
 }
 
 # Files of which each line counts, as data or as mail, carry no licence line.
@@ -149,11 +149,11 @@ run unknown_killers
 ok "the tests that kill mutants exist" is "$out$err" ""
 run diff <(ci/coverage) ci/coverage.md
 ok "ci/coverage.md is what ci/coverage prints" is "$status" 0
-run ci/cover-letter
+run ci/series/cover-letter
 ok "the cover letter's measurements are all in results/" is "$status$err" 0
 [[ ! $follow_up ]] || mapfile -t -O "${#patches[@]}" patches < <(variant_patches "$follow_up" | sed "s,^$dir/,,")
 for patch in "${patches[@]}"; do
-	run ci/checkpatch "$BUILD/src" "$dir/$patch"
+	run ci/series/checkpatch "$BUILD/src" "$dir/$patch"
 	ok "checkpatch --strict: $patch" is "$status$out$err" 0
 	run grep -cE '^(From: Reclaim TLB Batching|Signed-off-by: Reclaim TLB Batching)' "$dir/$patch"
 	ok "signed off by its author: $patch" is "$out" 2

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
 
-"$TOP/ci/guest"
+"$TOP/ci/make/guest"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Test ci/vm-run, ci/guest and ci/splat.awk: prove ci/t/vm-run.t
+# Test ci/vm-run, ci/make/guest and ci/splat.awk: prove ci/t/vm-run.t
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
@@ -263,10 +263,10 @@ test_interactive() {
 
 test_guest() {
 	cp -p "$BUILD/guest/rootfs.cpio" "$tmp/first.cpio"
-	"$TOP/ci/guest"
+	"$TOP/ci/make/guest"
 	ok "guest: nothing to do the second time" \
 		not test "$BUILD/guest/rootfs.cpio" -nt "$tmp/first.cpio"
-	BUILD=$tmp/second "$TOP/ci/guest" 2>/dev/null
+	BUILD=$tmp/second "$TOP/ci/make/guest" 2>/dev/null
 	ok "guest: a second build gives the same bytes" \
 		cmp "$tmp/first.cpio" "$tmp/second/guest/rootfs.cpio"
 }
@@ -275,7 +275,7 @@ need_kernel "$kernel"
 need pgrep:procps script:bsdutils
 
 # Files of the runs apart from those of other runs, the guest shared.
-"$TOP/ci/guest"
+"$TOP/ci/make/guest"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir "$tmp/build"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What ci/kernel and ci/deb share: kernels built from BUILD/src. Source it after
+# What ci/make/kernel and ci/make/deb share: kernels built from BUILD/src. Source it after
 # ci/lib.sh, and set
 #	obj	the object directory
 #	log	where the output of make goes
-# They have traps that call kill_apart: an interrupted build does not go on by itself.
-# shellcheck disable=SC2154 # obj and log are theirs, apart is of lib.sh
+# They have traps that call kill_job: an interrupted build does not go on by itself.
+# shellcheck disable=SC2154 # obj and log are theirs, job is of lib.sh
 
 src=$BUILD/src
 
@@ -29,7 +29,7 @@ apply_for() {
 		on=$(variant_patch "$(variant_on "$kernel")")
 		variants+=(${on:+"$on"} "$patch")
 	done
-	"$TOP/ci/source" apply "${variants[@]}"
+	"$TOP/ci/make/source" apply "${variants[@]}"
 }
 
 # commit_of KERNEL: prints its id.
@@ -45,27 +45,27 @@ checkout() {
 		checkout -q --force --detach "$1"
 }
 
-# run_long NAME PROGRESS COMMAND...: COMMAND apart from this script, its output in log, with
+# run_long NAME PROGRESS COMMAND...: COMMAND as a job, its output in log, with
 # a line each half minute, in which PROGRESS is what that command says; its status.
 run_long() {
 	local name=$1 progress=$2 started=$SECONDS next=30
 
 	shift 2
-	start_apart "$@" >>"$log" 2>&1
-	while sleep 1; kill -0 "$apart" 2>/dev/null; do
+	start_job "$@" >>"$log" 2>&1
+	while sleep 1; kill -0 "$job" 2>/dev/null; do
 		[[ $((SECONDS - started)) -lt $next ]] && continue
 		next=$((next + 30))
 		note "$name: $((SECONDS - started)) s$($progress) (log: $log)"
 	done
-	wait_apart
+	wait_job
 }
 
 # objects: how many make has made since it started with the line log_from of log.
 objects() { echo ", $(tail -n "+$log_from" "$log" | grep -c '^  [A-Z]') $objects_of"; }
 
-# make_apart KERNEL OBJECTS ARG...: kbuild ARG... on all CPUs, with lines of progress, in
+# make_job KERNEL OBJECTS ARG...: kbuild ARG... on all CPUs, with lines of progress, in
 # which OBJECTS follows their number. Dies if it fails.
-make_apart() {
+make_job() {
 	local kernel=$1 objects_of=$2 log_from
 
 	shift 2

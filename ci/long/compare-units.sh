@@ -42,8 +42,8 @@ boot() {
 	local status=0
 
 	unit_args "$3"
-	start_apart "$TOP/ci/unit" -k "$1/$2/bzImage" -o "$4" "${args[@]}" "$3" >"$4.tmp" 2>&1
-	wait_apart || status=$?
+	start_job "$TOP/ci/unit" -k "$1/$2/bzImage" -o "$4" "${args[@]}" "$3" >"$4.tmp" 2>&1
+	wait_job || status=$?
 	[[ $status != 125 ]] || die "$3 on $2 did not start: $(tail -n 1 "$4.tmp")"
 	rm "$4.tmp"
 }
@@ -93,7 +93,7 @@ drop_stale() {
 }
 
 # run_both IMAGES DIR OPTION: the units, with logs in DIR. OPTION is one of
-# ci/difference, or nothing.
+# ci/long/difference, or nothing.
 run_both() {
 	local images=$1 dir=$2 option=$3 run worse
 
@@ -104,7 +104,7 @@ run_both() {
 	compgen -G "$dir/*/*.log" >/dev/null || rm -f "$dir/env"
 	{ host_env "$dir"; echo; } >>"$dir/env"	# of each start
 	run_units "$images" "$dir" 1 "${units[@]}"
-	mapfile -t worse < <("$TOP/ci/difference" --units ${option:+"$option"} --of "${units[*]}" "$dir")
+	mapfile -t worse < <("$TOP/ci/long/difference" --units ${option:+"$option"} --of "${units[*]}" "$dir")
 	for ((run = 2; run <= RERUNS + 1 && ${#worse[@]} > 0; run++)); do
 		note "again, run $run of $((RERUNS + 1)): ${worse[*]}"
 		run_units "$images" "$dir" "$run" "${worse[@]}"
