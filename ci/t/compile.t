@@ -11,17 +11,16 @@
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
+. "$TOP/ci/make/kbuild.sh"
 
 need git make gcc sparse
-src=$BUILD/src
 mapfile -t follow_ups < <(follow_ups)
-mapfile -t variants < <(for name in "${follow_ups[@]}"; do variant_patch "$name"; done)
-"$TOP/ci/make/source" apply "${variants[@]}"
-base=$(cat "$BUILD/commits/base")
-patched=$(cat "$BUILD/commits/patched")
+apply_for "${follow_ups[@]}"
+base=$(commit_of base)
+patched=$(commit_of patched)
 
 # in_order FROM NAME: the ids of the patches that the kernel NAME has more than FROM.
-in_order() { git -C "$src" rev-list --reverse "$1..$(cat "$BUILD/commits/$2")" -- mm include; }
+in_order() { git -C "$src" rev-list --reverse "$1..$(commit_of "$2")" -- mm include; }
 
 mapfile -t changed < <(git -C "$src" diff --name-only "$base" "$patched" -- 'mm/*.c' |
 	sed 's/c$/o/')

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# ci/long/difference and ci/long/compare-units.sh, with logs and guests made up here: what it takes for a
-# failure, and what not; what is run again, and what goes on where it was; and wrong
-# input of ci/long/check-upstream and ci/long/check-debug.
+# ci/long/difference and ci/long/compare-units.sh, with logs and guests made up here: what it
+# takes for a failure, and what not; what is run again, and what goes on where it was; and
+# wrong input of ci/long/check-upstream and ci/long/check-debug.
 
 . "$(dirname "$0")/../lib.sh"
 . "$TOP/ci/t/tap.sh"
