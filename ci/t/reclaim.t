@@ -117,7 +117,7 @@ done
 if [[ $SERIES -ef $TOP/series ]]; then
 	run "$TOP/ci/make/kernel" longer-passes
 	ok "longer-passes builds" is "$status" 0
-	modes=(classic mglru mixed mixed-mglru huge limit limit-mglru)
+	modes=(classic mglru mixed mixed-mglru few few-mglru huge limit limit-mglru)
 	guest longer-passes pass-length "${modes[@]}"
 	for mode in "${modes[@]}"; do
 		ok "longer-passes: what passes take, $mode" grep -qx "ok $mode" <<<"$out"
