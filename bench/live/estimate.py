@@ -5,8 +5,9 @@ Every figure is a range.  Its ends:
 
   flushes   a pass of reclaim that flushed today flushes once, or twice: for folios that were
             clean, for a task that waits for one, or before the CPU is given up.  A pass over
-            more than 512 pages takes one more for each 512.  Where passes cannot be seen,
-            from 512 pages for a flush to 32, the length of a pass of the LRUs
+            more than 512 pages takes one more for each 512.  Passes are counted in a sample:
+            two standard errors less, and more.  Where they cannot be seen, from 512 pages for
+            a flush to 32, the length of a pass of the LRUs
   cost      of a flush: what the fastest round took longer with other CPUs in the address
             space, up to what rounds did on average.  By MADV_DONTNEED, up to twice that: on the
             machine in results/machines reclaim's flush took up to so much longer
@@ -26,12 +27,13 @@ def ratio(value, by):
 
 def needed(flushes, passes):
     """Flushes with batching, (best, worst), of those of one reclaimer in the sample.  passes:
-    those that its passes need at best, 0 if none was seen."""
+    those that its passes need at best, 0 if none was seen, and how far that may be off."""
+    count, error = passes
     if not flushes:
         return 0, 0
-    if not passes:
+    if not count:
         return tuple(flushes / pages for pages in PASS)
-    return min(flushes, passes), min(flushes, TWICE * passes)
+    return min(flushes, max(count - error, 0)), min(flushes, TWICE * (count + error))
 
 
 def at(points, others, place):
@@ -75,7 +77,8 @@ def of_reclaimer(seen, pages_us):
 
 def estimate(seen):
     """seen: what bench/watch saw: 'cpus', 'flushes_per_second', 'ipis_per_second', 'sample'
-    {origin: flushes}, 'needed', 'pages' {reclaimer: of the sample}, 'us_per_page'
+    {origin: flushes}, 'needed' {reclaimer: (flushes at best, error)},
+    'pages' {reclaimer: of the sample}, 'us_per_page'
     {reclaimer: us}, 'cost' as of live.flushcost, 'noise' and 'pages_per_second'."""
     sample, total = seen['sample'], sum(seen['sample'].values())
     others = ratio(seen['ipis_per_second'], seen['flushes_per_second'])
@@ -87,9 +90,9 @@ def estimate(seen):
         if kind != 'reclaim':
             continue
         mine += flushes
-        left = [sum(pair) for pair in zip(left, needed(flushes, seen['needed'].get(who, 0)))]
+        left = [sum(pair) for pair in zip(left, needed(flushes, seen['needed'].get(who, (0, 0))))]
         by[who] = of_reclaimer({'flushes': flushes, 'pages': seen['pages'].get(who, 0),
-                                'needed': seen['needed'].get(who, 0), 'flush_us': cost},
+                                'needed': seen['needed'].get(who, (0, 0)), 'flush_us': cost},
                                seen['us_per_page'].get(who))
     share = ratio(mine, total) or 0
     found = {'cpus_interrupted': others, 'flush_us': cost, 'victim_us': lost,

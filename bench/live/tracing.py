@@ -6,6 +6,7 @@ short windows.  A call chain costs some microseconds, so that only a sample is t
 """
 import collections
 import ctypes
+import math
 import os
 import re
 import subprocess
@@ -299,8 +300,8 @@ class Flushes:
         self.started, self.intervals, self.seen = 0.0, 0.0, 0
         self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
         self.pages = collections.Counter()  # flushes by how much they flush
-        # By reclaimer: pages reclaimed, passes that flushed, flushes that they need at best.
-        self.reclaimed, self.passes, self.needed = (collections.Counter() for _ in range(3))
+        self.reclaimed = collections.Counter()  # pages, by reclaimer
+        self.sample = []                    # Window, each
 
     def start(self):
         """A window begins."""
@@ -327,7 +328,7 @@ class Flushes:
 
     def take(self, events, weight):
         """Count each as so many."""
-        last, cache = {}, {}
+        cache, window = {}, Window(weight)
         for event in events:
             lines = tuple(event.stack)
             if lines not in cache:
@@ -341,16 +342,67 @@ class Flushes:
                 self.chains[origin, key] += weight
                 self.pages[int(event.rest.split()[0].partition(':')[2])] += weight
                 if who:
-                    last[event.pid] = 'flush'
+                    window.flush(event.pid, who)
             else:
                 who = who or first_of(RECLAIMERS, key) or 'direct'
-                self.take_pass(who, fields(event), last.get(event.pid, 'unknown'), weight)
-                last[event.pid] = 'pass'
+                values = fields(event)
+                self.reclaimed[who] += weight * values.get('nr_reclaimed', 0)
+                window.end_of_pass(event.pid, who, -(-max(values.get('nr_scanned', 1), 1) // self.BATCH))
+        self.sample.append(window)
 
-    def take_pass(self, who, values, before, weight):
-        """The end of a pass.  It flushed if a flush came before it; at the start of a window
-        that is not known, and taken to be so."""
-        self.reclaimed[who] += weight * values.get('nr_reclaimed', 0)
-        if before != 'pass':
-            self.passes[who] += weight
-            self.needed[who] += weight * -(-max(values.get('nr_scanned', 1), 1) // self.BATCH)
+    def flushing(self):
+        """{(pid, reclaimer): share of its passes that flush}, by those that began in a window; of
+        a task of which none did, all or nothing."""
+        ended, flushed = collections.Counter(), collections.Counter()
+        for window in self.sample:
+            for task, batches, known in window.passes:
+                ended[task] += known is not None
+                flushed[task] += bool(known)
+        return {task: flushed[task] / count if count else float(self.by_task[task[0], f'reclaim: {task[1]}'] > 0)
+                for task, count in ended.items()}
+
+    def needed(self):
+        """{reclaimer: (passes that flushed, flushes that they need at best, two standard errors
+        of these)}: windows differ in how many passes end in them for a flush."""
+        share, by = self.flushing(), {}
+        for nr, window in enumerate(self.sample):
+            for who, flushes in window.flushes.items():
+                by.setdefault(who, {}).setdefault(nr, [0, 0, 0])[0] += window.weight * flushes
+            for task, batches, known in window.passes:
+                row = by.setdefault(task[1], {}).setdefault(nr, [0, 0, 0])
+                count = window.weight * (share[task] if known is None else known)
+                row[1] += count
+                row[2] += count * batches
+        return {who: summed(list(rows.values())) for who, rows in by.items()}
+
+
+class Window:
+    """What was seen between start and stop of Flushes; each of it stands for weight."""
+
+    def __init__(self, weight):
+        self.weight, self.last = weight, {}
+        self.flushes = collections.Counter()    # by reclaimer
+        # (pid, reclaimer), flushes that it needs at best, and whether it flushed: None if the
+        # pass may have begun before the window.
+        self.passes = []
+
+    def flush(self, pid, who):
+        """One of reclaim."""
+        self.flushes[who] += 1
+        self.last[pid] = 'flush'
+
+    def end_of_pass(self, pid, who, batches):
+        """It flushed if a flush came before it."""
+        before = self.last.get(pid)
+        self.passes.append(((pid, who), batches, None if before is None else before == 'flush'))
+        self.last[pid] = 'pass'
+
+
+def summed(rows):
+    """(passes, needed, two standard errors of needed) of [(flushes, passes, needed), ...], as of
+    a ratio to the flushes: Cochran, Sampling Techniques, 6.4."""
+    flushes, passes, needed = (sum(column) for column in zip(*rows))
+    if len(rows) < 2 or not flushes:
+        return passes, needed, needed
+    left = sum((row[2] - needed / flushes * row[0]) ** 2 for row in rows)
+    return passes, needed, 2 * math.sqrt(len(rows) / (len(rows) - 1) * left)

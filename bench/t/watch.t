@@ -31,6 +31,16 @@ CPU:1 [LOST 7 EVENTS]
            kdamond-22      [001] d..1.  10.000004: <stack trace>
  => reclaim_pages
  => damon_pa_pageout
+           kdamond-22      [001] d..1.  10.000004: tlb_flush: pages:-1 reason:remote IPI send (4)
+           kdamond-22      [001] d..1.  10.000004: <stack trace>
+ => native_flush_tlb_multi
+ => shrink_folio_list
+ => reclaim_pages
+ => damon_pa_pageout
+           kdamond-44      [001] d..1.  10.000004: mm_vmscan_reclaim_pages: nid=0 nr_scanned=600 nr_reclaimed=1
+           kdamond-44      [001] d..1.  10.000004: <stack trace>
+ => reclaim_pages
+ => damon_pa_pageout
               sh-33 (  33) [000] d..1.  10.000005: tlb_flush: pages:12 reason:remote IPI send (4)
               sh-33 (  33) [000] d..1.  10.000006: <stack trace>
  => native_flush_tlb_multi
@@ -45,15 +55,21 @@ class Fake(tracing.Instance):
         return open('$tmp/trace').read().split('\n')
 flushes = tracing.Flushes.__new__(tracing.Flushes)
 import collections
-for name in 'by_origin by_task chains pages reclaimed passes needed'.split():
+for name in 'by_origin by_task chains pages reclaimed'.split():
     setattr(flushes, name, collections.Counter())
+flushes.sample = []
 fake = Fake()
 flushes.take(fake.events(), 3)
-print(dict(flushes.by_origin), dict(flushes.reclaimed), dict(flushes.needed), fake.lost, dict(flushes.pages))"
+print(dict(flushes.by_origin), dict(flushes.reclaimed), flushes.needed(), fake.lost, dict(flushes.pages))"
 ok "the trace is understood" is "$status$err" 0
-ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: cgroup limit': 3, 'munmap': 3\}"
-ok "a pass of DAMON, 600 pages: two flushes" matches "$out" "\{'DAMON': 1770\} \{'DAMON': 6\}"
-ok "lost events are counted" matches "$out" "\} 7 \{-1: 3, 12: 3\}"
+ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: cgroup limit': 3, 'reclaim: DAMON': 3, 'munmap': 3\}"
+ok "a pass of DAMON, 600 pages: two flushes; one of a task that interrupts nobody: none" matches "$out" \
+	"\{'DAMON': 1773\} .*'DAMON': \(3.0, 6.0, 6.0\)"
+ok "lost events are counted" matches "$out" "\} 7 \{-1: 6, 12: 3\}"
+python "
+from live import tracing
+print(tracing.summed([(100, 1, 2), (100, 1, 2)]), tracing.summed([(100, 1, 1), (100, 3, 3)]))"
+ok "two windows alike: no error; 1 and 3 of 100: two errors of 2" is "$out" "(2, 4, 0.0) (4, 4, 4.0)"
 
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
@@ -80,7 +96,7 @@ import sys
 from live.estimate import estimate, money
 point = lambda others, *us: {'others': others, 'us': us, 'ipis': others}
 seen = {'cpus': 4, 'flushes_per_second': 1000, 'ipis_per_second': 3000,
-        'sample': {'reclaim: kswapd': 320, 'exit': 80}, 'needed': {'kswapd': 10},
+        'sample': {'reclaim: kswapd': 320, 'exit': 80}, 'needed': {'kswapd': (10, 0)},
         'pages': {'kswapd': 320}, 'us_per_page': {'kswapd': 20.0}, 'noise': 0, 'pages_per_second': 800,
         'cost': {'method': 'MADV_PAGEOUT', 'victim_us': 1, 'points': [point(0, 4, 90, 4), point(3, 10, 90, 12)]}}
 exec(sys.argv[1])
@@ -98,6 +114,8 @@ ok "a page: 20 us less 31/32 of 8, or 15/16 of 6" matches "$out" "\[12.25, 14.37
 ok "a year has 8766 hours" matches "$out" "\[87.66, 175.32\]"
 guess 'seen["cost"]["method"] = "MADV_DONTNEED"'
 ok "MADV_DONTNEED: up to twice" matches "$out" "'flush_us': \[6\.0, 16\.0\]"
+guess 'seen["needed"] = {"kswapd": (10, 2)}'
+ok "with its error: 8 of 320, or 24" matches "$out" "'ipis_left': \[0.22, 0.26\]"
 guess 'seen["needed"] = {}'
 ok "passes that are not seen: 512 to 32 pages" matches "$out" "'ipis_left': \[0.2016, 0.225\]"
 guess 'seen["pages_per_second"] = 3'
