@@ -6,6 +6,8 @@
 
 set -euo pipefail
 
+. "${0%/*}/holder.sh"
+
 tracing=/sys/kernel/tracing
 cgroup=/sys/fs/cgroup/${0##*/}
 
@@ -19,23 +21,6 @@ trace() {
 
 # in_cgroup COMMAND...
 in_cgroup() { (echo "$BASHPID" >"$cgroup/cgroup.procs" && exec "$@"); }
-
-# start_load COMMAND...: in the cgroup. It prints "ready" when its memory can be paged
-# out, and ends by end_load.
-start_load() {
-	local line
-
-	coproc load { in_cgroup "$@"; }
-	load_pid=$!
-	read -r line <&"${load[0]}" || fail "$1 did not get ready"
-	[[ $line == ready ]] || fail "$1 says '$line'"
-	exec {load_in}>&"${load[1]}"
-}
-end_load() {
-	echo >&"$load_in"
-	exec {load_in}>&-
-	wait "$load_pid"
-}
 
 # What the awk scripts begin with: value(NAME) is that of the field NAME=value of a line.
 # shellcheck disable=SC2016,SC2034 # awk's; used by those that source this
