@@ -301,7 +301,8 @@ class Flushes:
         self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
         self.pages = collections.Counter()  # flushes by how much they flush
         self.reclaimed = collections.Counter()  # pages, by reclaimer
-        self.sample = []                    # Window, each
+        self.ended, self.flushed = collections.Counter(), collections.Counter()
+        self.sums = {}                      # Sums, by reclaimer
 
     def start(self):
         """A window begins."""
@@ -348,32 +349,28 @@ class Flushes:
                 values = fields(event)
                 self.reclaimed[who] += weight * values.get('nr_reclaimed', 0)
                 window.end_of_pass(event.pid, who, -(-max(values.get('nr_scanned', 1), 1) // self.BATCH))
-        self.sample.append(window)
+        self.take_window(window)
 
-    def flushing(self):
-        """{(pid, reclaimer): share of its passes that flush}, by those that began in a window; of
-        a task of which none did, all or nothing."""
-        ended, flushed = collections.Counter(), collections.Counter()
-        for window in self.sample:
-            for task, batches, known in window.passes:
-                ended[task] += known is not None
-                flushed[task] += bool(known)
-        return {task: flushed[task] / count if count else float(self.by_task[task[0], f'reclaim: {task[1]}'] > 0)
-                for task, count in ended.items()}
+    def take_window(self, window):
+        """Add what it saw to the sums."""
+        rows = {who: [window.weight * count, 0, 0] for who, count in window.flushes.items()}
+        for task, _, flushed in window.passes:
+            self.ended[task] += flushed is not None
+            self.flushed[task] += bool(flushed)
+        for task, batches, flushed in window.passes:
+            row = rows.setdefault(task[1], [0, 0, 0])
+            count = window.weight * (self.flushing(task) if flushed is None else flushed)
+            row[1] += count
+            row[2] += count * batches
+        for who, row in rows.items():
+            self.sums.setdefault(who, Sums()).add(*row)
 
-    def needed(self):
-        """{reclaimer: (passes that flushed, flushes that they need at best, two standard errors
-        of these)}: windows differ in how many passes end in them for a flush."""
-        share, by = self.flushing(), {}
-        for nr, window in enumerate(self.sample):
-            for who, flushes in window.flushes.items():
-                by.setdefault(who, {}).setdefault(nr, [0, 0, 0])[0] += window.weight * flushes
-            for task, batches, known in window.passes:
-                row = by.setdefault(task[1], {}).setdefault(nr, [0, 0, 0])
-                count = window.weight * (share[task] if known is None else known)
-                row[1] += count
-                row[2] += count * batches
-        return {who: summed(list(rows.values())) for who, rows in by.items()}
+    def flushing(self, task):
+        """The share of its passes that flush, by those that began in a window; if none did, all
+        or nothing."""
+        if self.ended[task]:
+            return self.flushed[task] / self.ended[task]
+        return float(self.by_task[task[0], f'reclaim: {task[1]}'] > 0)
 
 
 class Window:
@@ -398,11 +395,28 @@ class Window:
         self.last[pid] = 'pass'
 
 
-def summed(rows):
-    """(passes, needed, two standard errors of needed) of [(flushes, passes, needed), ...], as of
-    a ratio to the flushes: Cochran, Sampling Techniques, 6.4."""
-    flushes, passes, needed = (sum(column) for column in zip(*rows))
-    if len(rows) < 2 or not flushes:
-        return passes, needed, needed
-    left = sum((row[2] - needed / flushes * row[0]) ** 2 for row in rows)
-    return passes, needed, 2 * math.sqrt(len(rows) / (len(rows) - 1) * left)
+class Sums:
+    """Over windows: flushes of a reclaimer, its passes that flushed, and how many flushes these
+    need at best."""
+
+    def __init__(self):
+        self.windows = self.flushes = self.passes = self.needed = 0
+        self.squares = (0, 0, 0)    # of flushes, of both, of needed
+
+    def add(self, flushes, passes, needed):
+        """A window."""
+        self.windows += 1
+        self.flushes += flushes
+        self.passes += passes
+        self.needed += needed
+        new = (flushes * flushes, flushes * needed, needed * needed)
+        self.squares = tuple(map(sum, zip(self.squares, new)))
+
+    def error(self):
+        """Two standard errors of needed, as of a ratio to the flushes: Cochran, Sampling
+        Techniques, 6.4."""
+        if self.windows < 2 or not self.flushes:
+            return self.needed
+        ratio, (one, both, other) = self.needed / self.flushes, self.squares
+        left = max(other - 2 * ratio * both + ratio * ratio * one, 0)
+        return 2 * math.sqrt(self.windows / (self.windows - 1) * left)

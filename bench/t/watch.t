@@ -55,21 +55,26 @@ class Fake(tracing.Instance):
         return open('$tmp/trace').read().split('\n')
 flushes = tracing.Flushes.__new__(tracing.Flushes)
 import collections
-for name in 'by_origin by_task chains pages reclaimed'.split():
+for name in 'by_origin by_task chains pages reclaimed ended flushed'.split():
     setattr(flushes, name, collections.Counter())
-flushes.sample = []
+flushes.sums = {}
 fake = Fake()
 flushes.take(fake.events(), 3)
-print(dict(flushes.by_origin), dict(flushes.reclaimed), flushes.needed(), fake.lost, dict(flushes.pages))"
+print(dict(flushes.by_origin), dict(flushes.reclaimed), {who: (row.passes, row.needed) for who, row in flushes.sums.items()}, fake.lost, dict(flushes.pages))"
 ok "the trace is understood" is "$status$err" 0
 ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: cgroup limit': 3, 'reclaim: DAMON': 3, 'munmap': 3\}"
 ok "a pass of DAMON, 600 pages: two flushes; one of a task that interrupts nobody: none" matches "$out" \
-	"\{'DAMON': 1773\} .*'DAMON': \(3.0, 6.0, 6.0\)"
+	"\{'DAMON': 1773\} .*'DAMON': \(3.0, 6.0\)"
 ok "lost events are counted" matches "$out" "\} 7 \{-1: 6, 12: 3\}"
 python "
 from live import tracing
-print(tracing.summed([(100, 1, 2), (100, 1, 2)]), tracing.summed([(100, 1, 1), (100, 3, 3)]))"
-ok "two windows alike: no error; 1 and 3 of 100: two errors of 2" is "$out" "(2, 4, 0.0) (4, 4, 4.0)"
+def error(*needed):
+    sums = tracing.Sums()
+    for count in needed:
+        sums.add(100, 1, count)
+    return sums.error()
+print(error(2, 2), error(1, 3), error(5))"
+ok "two windows alike: no error; 1 and 3 of 100: two of 2; one window: all" is "$out" "0.0 4.0 5"
 
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
