@@ -104,6 +104,7 @@ class Instance:
     def __init__(self, name, events, stacks=False):
         self.directory = f'{TRACEFS}/instances/bench-watch.{os.getpid()}.{name}'
         self.stacks, self.missing, self.lost, self.pipe = stacks, [], 0, None
+        self.present = []       # those events that the kernel has
         self.rest = ''
         try:
             os.mkdir(self.directory)
@@ -117,7 +118,7 @@ class Instance:
             raise
 
     def set_up(self, events):
-        """Enable what this kernel has of the events."""
+        """Find what this kernel has of the events."""
         self.put('tracing_on', '0')
         self.put('buffer_size_kb', str(BUFFER_KIB))
         # The same on all CPUs: a task may move.
@@ -128,7 +129,7 @@ class Instance:
                 continue
             if condition:
                 self.put(f'events/{event}/filter', condition)
-            self.put(f'events/{event}/enable', '1')
+            self.present.append(event)
         self.pipe = os.open(f'{self.directory}/trace_pipe', os.O_RDONLY | os.O_NONBLOCK)
 
     def put(self, name, words):
@@ -140,9 +141,14 @@ class Instance:
         if self.stacks:
             self.put('options/stacktrace', '1')
         self.put('tracing_on', '1')
+        for event in self.present:
+            self.put(f'events/{event}/enable', '1')
 
     def stop(self):
-        """With tracing off alone, call chains would still be collected, and thrown away."""
+        """With tracing off alone, events and call chains would still be collected, and thrown
+        away: that takes a tenth of what a flush does."""
+        for event in self.present:
+            self.put(f'events/{event}/enable', '0')
         self.put('tracing_on', '0')
         if self.stacks:
             self.put('options/stacktrace', '0')
