@@ -24,19 +24,26 @@ def find(name, endings=('.json',)):
     return sorted(files)
 
 
-def documents(path):
-    """What a file has in JSON, one after the other."""
-    decoder, found = json.JSONDecoder(), []
+def parse(text, origin):
+    """What a text has in JSON, one after the other; the origin is for the refusal."""
+    decoder, found, text = json.JSONDecoder(), [], text.strip()
     try:
-        with open(path, encoding='utf-8') as file:
-            text = file.read().strip()
         while text or not found:
             document, end = decoder.raw_decode(text)
             found.append(document)
             text = text[end:].lstrip()
+    except ValueError as error:
+        raise Refused(f'{origin}: cannot be read as JSON: {error}') from None
+    return found
+
+
+def documents(path):
+    """The same of a file."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            return parse(file.read(), path)
     except (OSError, ValueError) as error:
         raise Refused(f'{path}: cannot be read as JSON: {error}') from None
-    return found
 
 
 def check(run, path):
