@@ -159,7 +159,10 @@ make_cgroup() {
 }
 
 # in_cgroup COMMAND [ARG...]
-in_cgroup() { (echo "$BASHPID" >"$CGROUP/cgroup.procs" && exec "$@"); }
+in_cgroup() { in_group "$CGROUP" "$@"; }
+
+# in_group DIRECTORY COMMAND [ARG...]: of a cgroup
+in_group() { (echo "$BASHPID" >"$1/cgroup.procs" && exec "${@:2}"); }
 
 # reclaim_anon KIB: asks CGROUP for so much, no file pages at all; what there is may be less.
 reclaim_anon() {
@@ -173,7 +176,7 @@ remove_cgroup() {
 	[[ $CGROUP ]] || return 0
 	echo 1 >"$CGROUP/cgroup.kill"
 	until grep -q 'populated 0' "$CGROUP/cgroup.events"; do sleep 0.1; done
-	rmdir "$CGROUP"
+	find "$CGROUP" -depth -type d -exec rmdir {} +
 	CGROUP=''
 }
 
