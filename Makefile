@@ -6,7 +6,7 @@
 # Who has written the series and signs it off. Whoever mails it overrides this.
 export IDENTITY ?= Reclaim TLB Batching <tlb-batch@localhost.localdomain>
 export BASE ARCH BUILD KERNEL_TREE KERNEL_BASE KERNELS SCENARIO SETTINGS CPUS PAIRS DURATION MIB ACCEL
-export SUBMISSION REVISION TO SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
+export SUBMISSION REVISION TO ASSISTED_BY SIGNING_KEY CONFIG DIR ROUNDS MEMCG BASES
 
 SHELL := /bin/bash
 KERNEL ?= patched
@@ -101,7 +101,7 @@ evidence: ## which runs in results/ are of older code; RENEW=all or names: run t
 #@ The series
 
 # CC is a compiler unless the command line says who.
-mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISION=, TO=, CC=, SIGNING_KEY=
+mail: setup ## prepare the messages, send nothing: SUBMISSION=fix|batch, REVISION=, TO=, CC=, ASSISTED_BY=, SIGNING_KEY=
 	@$(if $(filter command,$(origin CC)),,env -u CC) ci/series/mail
 
 refresh: ## turn the commits of BUILD/src, or TREE=, back into patches/

@@ -238,15 +238,6 @@ static void page_out(size_t step)
 	request_reclaim(reclaim_path, reclaim_request);
 }
 
-static void sleep_until(uint64_t nsec)
-{
-	struct timespec at = { .tv_sec = nsec / 1000000000, .tv_nsec = nsec % 1000000000 };
-
-	errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-	if (errno)
-		err(1, "clock_nanosleep");
-}
-
 /* What the main thread did */
 struct pace {
 	uint64_t steps;
@@ -287,8 +278,7 @@ static void sum_up(void)
 		sum->errors += t->errors;
 		if (t->slowest > sum->slowest)
 			sum->slowest = t->slowest;
-		for (size_t i = 0; i < NR_BUCKETS; i++)
-			sum->buckets[i] += t->buckets[i];
+		add_buckets(sum->buckets, t->buckets);
 	}
 }
 

@@ -37,6 +37,13 @@ static inline uint64_t bucket_start(size_t bucket)
 	return (bucket - (shift << SUB_BITS)) << shift;
 }
 
+/* Add the buckets of MORE to those of SUM. */
+static inline void add_buckets(uint64_t *sum, const uint64_t *more)
+{
+	for (size_t i = 0; i < NR_BUCKETS; i++)
+		sum[i] += more[i];
+}
+
 /* The microseconds that all but the slowest "slower" took at the most. */
 static inline double quantile(const uint64_t *buckets, uint64_t slower)
 {

@@ -80,15 +80,6 @@ static long rate;
 static pthread_barrier_t filled, begin;
 static volatile bool stop;
 
-static void sleep_until(uint64_t nsec)
-{
-	struct timespec at = { .tv_sec = nsec / 1000000000, .tv_nsec = nsec % 1000000000 };
-
-	errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-	if (errno)
-		err(1, "clock_nanosleep");
-}
-
 static void count(struct thread *t, uint64_t nsec)
 {
 	t->buckets[bucket_of(nsec)]++;
@@ -235,8 +226,7 @@ static void sum_up(struct thread *sum, int nr)
 			sum->lag = t->lag;
 		if (t->slowest > sum->slowest)
 			sum->slowest = t->slowest;
-		for (size_t i = 0; i < NR_BUCKETS; i++)
-			sum->buckets[i] += t->buckets[i];
+		add_buckets(sum->buckets, t->buckets);
 	}
 }
 

@@ -10,6 +10,7 @@ DISK_DIR=${DISK_DIR:-/var/tmp}
 SETTINGS=() METRICS=() SAMPLES=()
 NAME='' INVALID='' QUESTION='' CGROUP='' DISK=''
 LRU_GEN=/sys/kernel/mm/lru_gen/enabled
+DAMON=/sys/kernel/mm/damon/admin/kdamonds
 declare -A WAS=()	# what put() has replaced, by file
 declare -A LOAD_JOB=() LOAD_IN=() LOAD_OUT=()	# of the loads that start() started
 
@@ -19,15 +20,27 @@ takes() { :; }
 
 guest() { :; }
 
-# setting NAME DEFAULT: $NAME, unless the environment has it, is DEFAULT; on a kernel
-# without MGLRU that is left out of it.
-setting() {
-	local value=$2
+rootless() { :; }
 
-	if [[ $here && ! -e $LRU_GEN && " $value " == *" mglru "* ]]; then
-		value=$(xargs <<<"${value/mglru/}")
-		value=${value:-classic}
-		[[ ${!1:-} ]] || note "this kernel has no MGLRU ($LRU_GEN): $1 is '$value'"
+# absent: regular expressions of the words of settings that this kernel has nothing for.
+# Those of a scenario's BY_RECLAIM need memory.reclaim, which came with Linux 5.19.
+absent() {
+	[[ -e $LRU_GEN ]] || echo '^mglru'
+	[[ -e $DAMON ]] || echo '^damon$'
+	[[ ! ${BY_RECLAIM:-} || $(printf '5.19\n%s\n' "$(uname -r)" | sort -V | head -n 1) == 5.19 ]] ||
+		echo "^(${BY_RECLAIM// /|})\$"
+}
+
+# setting NAME DEFAULT: $NAME, unless the environment has it, is DEFAULT, less what this
+# kernel has not.
+setting() {
+	local value=$2 lru=''
+
+	if [[ $here && ! ${!1:-} ]]; then
+		[[ $1 != LRUS ]] || lru=classic
+		value=$(tr ' ' '\n' <<<"$2" | grep -vEf <(absent) | paste -sd ' ') || :
+		value=${value:-$lru}
+		[[ $value == "$2" ]] || note "$1 is '$value', not '$2': this kernel has not what the rest needs"
 	fi
 	[[ ${!1:-} ]] || printf -v "$1" %s "$value"
 	SETTINGS+=("$(json_string "$1"): $(json_value "${!1}")")

@@ -4,6 +4,7 @@
 #define TASK_H
 
 #include <err.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,16 @@ static inline uint64_t now_nsec(void)
 	if (clock_gettime(CLOCK_MONOTONIC, &now))
 		err(1, "clock_gettime");
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+/* Of the same clock */
+static inline void sleep_until(uint64_t nsec)
+{
+	struct timespec at = { .tv_sec = nsec / 1000000000, .tv_nsec = nsec % 1000000000 };
+
+	errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+	if (errno)
+		err(1, "clock_nanosleep");
 }
 
 /* This thread, on that CPU alone. */

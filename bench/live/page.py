@@ -24,7 +24,8 @@ def reclaim_lines(found):
     counted = reclaim['by_counter']
     words = [f'{name.removeprefix("pgsteal_")} {number(counted[name])}' for name in counted
              if name.startswith('pgsteal_') and not name.endswith(('_anon', '_file'))]
-    yield (f'reclaim     {number(reclaim["reclaimed"])} pages/s reclaimed, '
+    scanned = sum(counted.get(f'pgscan_{what}', 0) for what in ('anon', 'file'))
+    yield (f'reclaim     {number(scanned)} pages/s scanned, {number(reclaim["reclaimed"])} reclaimed, '
            f'{number(reclaim["swapped_out"])} swapped out, {number(reclaim["swapped_in"])} in')
     if words:
         yield f'            by {", ".join(words)}'
@@ -42,8 +43,10 @@ def stall_lines(found):
     for kind, row in found['stalls'].items():
         yield (f'stalls      {kind}: {row["count"]}, p50 {number(row["p50"])} us, '
                f'p99 {number(row["p99"])} us, longest {number(row["max"])} us')
-        yield '            most by ' + ', '.join(
-            f'{task} ({number(usec / 1000)} ms)' for task, usec in list(row['tasks'].items())[:3])
+        for task, part in list(row['tasks'].items())[:3]:
+            yield (f'            {task}: {part["count"]}, {number(part["us"] / 1000)} ms in all, '
+                   f'p50 {number(part["p50"])} us, p99 {number(part["p99"])} us, '
+                   f'longest {number(part["max"])} us')
 
 
 def memory_lines(found):
@@ -55,6 +58,7 @@ def memory_lines(found):
         yield (f'free        node {zone["node"]} {zone["zone"]}: {number(free * mmap.PAGESIZE / (1 << 20))} MiB, '
                f'unusable for a huge page {100 * zone["unusable_index"]:.0f} %'
                + ('' if index < 0 else f', fragmentation index {index:.2f}'))
+        yield '            blocks by order: ' + ' '.join(map(str, zone['free_blocks']))
     yield (f'            min_free_kbytes is {memory["min_free_percent"]} % of the memory, '
            f'swap free {memory["swap_free_kib"] // 1024} of {memory["swap_total_kib"] // 1024} MiB')
 
@@ -70,7 +74,8 @@ def flush_lines(found):
     if busiest:
         yield '            IPIs/s by CPU: ' + ', '.join(
             f'{cpu}: {number(rate)}' for cpu, rate in busiest)
-    for title, rows in (('from', tlb['by_origin']), ('task', tlb['by_task'])):
+    sizes = {'all' if pages < 0 else pages: count for pages, count in tlb['pages_per_flush'].items()}
+    for title, rows in (('from', tlb['by_origin']), ('task', tlb['by_task']), ('pages a flush', sizes)):
         for name, count in sorted(rows.items(), key=lambda item: -item[1])[:5]:
             yield f'            {title} {name}: {100 * count / total:.1f} %'
     yield (f'            {tlb["sampled_events"]} events seen in {tlb["windows"]} windows, {number(tlb["sampled_seconds"])} of '

@@ -175,7 +175,22 @@ try make -C "$TOP" --no-print-directory bench SCENARIO=list
 ok "make bench SCENARIO=list" is "$(awk '{ print $1 }' "$tmp/out")" "$(ls "$TOP/bench/scenarios")"
 try env -u VM_ACCEL "$TOP/bench/run" vm
 ok "run: not on a machine that nobody has named" matches "$status $err" "^1 .*say --on-this-machine"
+try setpriv --reuid 65534 --clear-groups "$TOP/bench/run" vm --on-this-machine
+ok "run: not without root" matches "$status $err" "^1 run: needs root"
+try setpriv --reuid 65534 --clear-groups env MODES=madvise "$TOP/bench/run" pageout
+ok "run: but where a setting can do without" matches "$status $err" "^1 .*say --on-this-machine"
 try "$TOP/bench/run" nope
 ok "run: an unknown scenario" is "$status $(wc -l <"$tmp/err")" "2 1"
 ok "run: and which there are" matches "$err" "pageout.*vm"
+# A kernel that has not what the settings name.
+# shellcheck disable=SC2016 # the other bash expands these
+try bash -c '. "$0/json.sh"; . "$0/scenario.sh"; note() { echo "$*" >&2; }; uname() { echo 5.10.0; }
+	here=1 LRU_GEN=/nowhere DAMON=/nowhere BY_RECLAIM="classic mglru"
+	setting MODES "madvise classic mglru damon"
+	setting LRUS "mglru"
+	setting ROUNDS 3
+	echo "$MODES, $LRUS, $ROUNDS"' "$TOP/bench"
+ok "run: without MGLRU, DAMON and memory.reclaim" is "$(<"$tmp/out")" "madvise, classic, 3"
+ok "run: says what is left out" matches "$err" "MODES is 'madvise', not 'madvise classic mglru damon'"
+
 done_testing

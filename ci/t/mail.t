@@ -71,7 +71,7 @@ commit_top() {
 
 # mail [VARIABLE=VALUE...]: ci/series/mail in the copy
 mail() {
-	env -u SUBMISSION -u REVISION -u TO -u CC -u SIGNING_KEY -u SERIES BUILD="$tmp/build" \
+	env -u SUBMISSION -u REVISION -u TO -u CC -u ASSISTED_BY -u SIGNING_KEY -u SERIES BUILD="$tmp/build" \
 		KERNEL_TREE="$repo" KERNEL_BASE="$base" IDENTITY="$author" "$@" \
 		"$tmp/top/ci/series/mail"
 }
@@ -172,7 +172,7 @@ submission patches "$fixed" "$patched"
 git config --global user.email sender@example.invalid
 patatt genkey -n throw-away >/dev/null 2>&1
 
-run mail SIGNING_KEY=ed25519:throw-away
+run mail SIGNING_KEY=ed25519:throw-away ASSISTED_BY="LLM sparse"
 ok "the messages are made" is "$status" 0
 ok "they are told, and the command that sends them" \
 	matches "$out" "PATCH $total/$total.*Nothing has been sent.*cd $out_dir/batch && b4 send[)]"
@@ -190,6 +190,8 @@ ok "all are from the sender" \
 	is "$(fields From "$out_dir/v1" | uniq -c | xargs)" "$((total + 1)) $author"
 ok "all are signed off by the sender" \
 	is "$(grep -lx "Signed-off-by: $author" "$out_dir"/v1/*.eml | wc -l)" "$total"
+ok "each says what has assisted" \
+	is "$(grep -lx "Assisted-by: LLM sparse" "$out_dir"/v1/*.eml | wc -l)" "$total"
 ok "nobody at localhost.localdomain is left" \
 	not grep -q '@localhost\.localdomain>' "$out_dir"/v1/000[1-9]-*.eml
 run comm -23 <(maintainers) <(cat <(addresses To "$out_dir/v1") <(addresses Cc "$out_dir/v1") | sort -u)
