@@ -27,7 +27,7 @@ reproduce: ## does the kernel that runs here lose writes? DIR=, ROUNDS=, MEMCG=1
 	@ci/reproduce
 
 bench: setup ## compare KERNELS= (base, patched): SCENARIO=list|all|..., CPUS=, PAIRS=
-	@$(if $(filter list,$(SCENARIO)),bench/run list,$(bench_kernels) && bench/pairs)
+	@$(if $(filter list,$(SCENARIO)),bench/run list,ci/make/guest & $(bench_kernels) && wait && bench/pairs)
 
 check: setup ## run all tests; ends with "N passed, N failed"
 	@ci/check

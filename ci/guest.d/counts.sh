@@ -32,14 +32,21 @@ values='
 	}'
 
 # all_modes [MODE...]: count each, or all that the head of the script names; prints
-# "ok MODE", or "not ok MODE" and ends there.
+# "ok MODE" or "not ok MODE" of each, and ends with status 1 if one was not.
 all_modes() {
-	local mode
+	local mode status=0
 
 	# shellcheck disable=SC2046 # words
 	[[ $# -gt 0 ]] || set -- $(sed -n 's/^#	\([a-z-]*\)	.*/\1/p' "$0")
 	for mode; do
-		count "$mode" || { echo "not ok $mode"; exit 1; }
-		echo "ok $mode"
+		if count "$mode"; then
+			echo "ok $mode"
+		else
+			status=1
+			echo "not ok $mode"
+			echo 0 >$tracing/events/enable
+			[[ ! -d $cgroup ]] || rmdir "$cgroup"
+		fi
 	done
+	exit $status
 }
