@@ -22,7 +22,8 @@
 #define NR_PAGES	2048
 #define NR_PASSES	20	/* over all pages */
 #define ROUNDS		100	/* that have to catch reclaim */
-#define ROUND_PAGES	512	/* one call of MADV_PAGEOUT takes so many at once */
+#define ROUND_PAGES	512	/* that MADV_PAGEOUT takes at once */
+#define NR_TRIES	5	/* others flush, too */
 
 struct batch {
 	cpu_set_t cpus;
@@ -152,7 +153,10 @@ FIXTURE(reclaim_batch_move)
 
 FIXTURE_SETUP(reclaim_batch_move)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_MOVE,
+	};
 	struct batch *batch = &self->batch;
 	const char *missing = set_up(batch, MAP_PRIVATE | MAP_ANONYMOUS);
 
@@ -174,9 +178,12 @@ static size_t nr_unmapped(struct batch *batch)
 {
 	size_t nr = 0;
 
-	for (size_t i = 0; i < NR_PAGES; i++)
-		nr += !(pagemap_get_entry(batch->pagemap_fd,
-					  (char *)word_of(batch, i)) & PM_PRESENT);
+	for (size_t i = 0; i < NR_PAGES; i++) {
+		char *page = (char *)word_of(batch, i);
+		uint64_t entry = pagemap_get_entry(batch->pagemap_fd, page);
+
+		nr += !(entry & PM_PRESENT);
+	}
 	return nr;
 }
 
@@ -198,32 +205,42 @@ static void *keep_busy(void *arg)
 	return NULL;
 }
 
+/* The flushes of this machine while all pages, dirty, are paged out. */
+static long count_flushes(struct batch *batch)
+{
+	long flushes;
+
+	for (size_t i = 0; i < NR_PAGES; i++)
+		store(word_of(batch, i), i);
+	flushes = vm_counter("nr_tlb_remote_flush");
+	page_out(batch, NR_PAGES);
+	return vm_counter("nr_tlb_remote_flush") - flushes;
+}
+
 /* One flush does for many dirty pages. */
 TEST_F_TIMEOUT(reclaim_batch, flushes, TIMEOUT)
 {
 	struct batch *batch = &self->batch;
-	size_t unmapped;
+	long flushes = NR_PAGES, unmapped = 0;
 	pthread_t thread;
-	long flushes;
 
 	if (vm_counter("nr_tlb_remote_flush") < 0)
 		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
-	for (size_t i = 0; i < NR_PAGES; i++)
-		store(word_of(batch, i), i);
 	ASSERT_FALSE(pthread_create(&thread, NULL, keep_busy, batch));
 	while (!batch->started)
 		;
-	flushes = vm_counter("nr_tlb_remote_flush");
-	page_out(batch, NR_PAGES);
-	flushes = vm_counter("nr_tlb_remote_flush") - flushes;
-	unmapped = nr_unmapped(batch);
+	for (int i = 0; i < NR_TRIES && flushes > unmapped / 32; i++) {
+		flushes = count_flushes(batch);
+		unmapped = nr_unmapped(batch);
+		ksft_print_msg("%ld flushes for %ld pages\n", flushes,
+			       unmapped);
+	}
 	batch->over = true;
 	pthread_join(thread, NULL);
 
-	ksft_print_msg("%ld flushes for %zu pages\n", flushes, unmapped);
 	if (unmapped < NR_PAGES / 2)
 		SKIP(return, "swap took too few pages");
-	EXPECT_LE(flushes, (long)unmapped / 32);
+	EXPECT_LE(flushes, unmapped / 32);
 }
 
 /* Uses all pages while they are paged out, and checks what they contain. */
@@ -335,8 +352,9 @@ TEST_F_TIMEOUT(reclaim_batch_move, page_is_not_written, TIMEOUT)
 	pthread_t threads[2];
 
 	pthread_barrier_init(&batch->barrier, NULL, 2);
-	ASSERT_FALSE(pthread_create(&threads[0], NULL, store_around_move, batch) ||
-		     pthread_create(&threads[1], NULL, keep_busy, batch));
+	ASSERT_FALSE(pthread_create(&threads[0], NULL, store_around_move,
+				    batch));
+	ASSERT_FALSE(pthread_create(&threads[1], NULL, keep_busy, batch));
 	for (int try = 0; caught < ROUNDS && try < 3 * ROUNDS; try++) {
 		madvise(batch->region, NR_PAGES * psize(), MADV_DONTNEED);
 		for (size_t i = 0; i < ROUND_PAGES; i++)

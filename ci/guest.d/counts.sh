@@ -48,5 +48,5 @@ all_modes() {
 			[[ ! -d $cgroup ]] || rmdir "$cgroup"
 		fi
 	done
-	exit $status
+	return $status
 }
