@@ -8,7 +8,7 @@
 
 DISK_DIR=${DISK_DIR:-/var/tmp}
 SETTINGS=() METRICS=() SAMPLES=()
-NAME='' INVALID='' QUESTION='' CGROUP='' DISK=''
+NAME='' INVALID='' QUESTION='' CGROUP='' DISK='' BY_RECLAIM=''
 LRU_GEN=/sys/kernel/mm/lru_gen/enabled
 DAMON=/sys/kernel/mm/damon/admin/kdamonds
 declare -A WAS=()	# what put() has replaced, by file
@@ -22,12 +22,15 @@ guest() { :; }
 
 rootless() { :; }
 
-# absent: regular expressions of the words of settings that this kernel has nothing for.
-# Those of a scenario's BY_RECLAIM need memory.reclaim, which came with Linux 5.19.
+# by_reclaim WORD...: words of the settings below that need memory.reclaim.
+by_reclaim() { BY_RECLAIM=$*; }
+
+# absent: regular expressions of the words of settings that this kernel has nothing for;
+# memory.reclaim came with Linux 5.19.
 absent() {
 	[[ -e $LRU_GEN ]] || echo '^mglru'
 	[[ -e $DAMON ]] || echo '^damon$'
-	[[ ! ${BY_RECLAIM:-} || $(printf '5.19\n%s\n' "$(uname -r)" | sort -V | head -n 1) == 5.19 ]] ||
+	[[ ! $BY_RECLAIM || $(printf '5.19\n%s\n' "$(uname -r)" | sort -V | head -n 1) == 5.19 ]] ||
 		echo "^(${BY_RECLAIM// /|})\$"
 }
 

@@ -185,7 +185,8 @@ ok "run: and which there are" matches "$err" "pageout.*vm"
 # A kernel that has not what the settings name.
 # shellcheck disable=SC2016 # the other bash expands these
 try bash -c '. "$0/json.sh"; . "$0/scenario.sh"; note() { echo "$*" >&2; }; uname() { echo 5.10.0; }
-	here=1 LRU_GEN=/nowhere DAMON=/nowhere BY_RECLAIM="classic mglru"
+	here=1 LRU_GEN=/nowhere DAMON=/nowhere
+	by_reclaim classic mglru
 	setting MODES "madvise classic mglru damon"
 	setting LRUS "mglru"
 	setting ROUNDS 3
