@@ -25,25 +25,29 @@ rootless() { :; }
 # by_reclaim WORD...: words of the settings below that need memory.reclaim.
 by_reclaim() { BY_RECLAIM=$*; }
 
-# absent: regular expressions of the words of settings that this kernel has nothing for;
-# memory.reclaim came with Linux 5.19.
-absent() {
-	[[ -e $LRU_GEN ]] || echo '^mglru'
-	[[ -e $DAMON ]] || echo '^damon$'
-	[[ ! $BY_RECLAIM || $(printf '5.19\n%s\n' "$(uname -r)" | sort -V | head -n 1) == 5.19 ]] ||
-		echo "^(${BY_RECLAIM// /|})\$"
+# lacks WORD: has this kernel nothing for that word of a setting?  memory.reclaim came with
+# Linux 5.19.
+lacks() {
+	[[ $1 == mglru* && ! -e $LRU_GEN ]] ||
+		[[ $1 == damon && ! -e $DAMON ]] ||
+		[[ " $BY_RECLAIM " == *" $1 "* &&
+			$(printf '5.19\n%s\n' "$(uname -r)" | sort -V | head -n 1) != 5.19 ]]
 }
 
 # setting NAME DEFAULT: $NAME, unless the environment has it, is DEFAULT, less what this
-# kernel has not.
+# kernel has not; if nothing is left of it, classic.
 setting() {
-	local value=$2 lru=''
+	local value=$2 words word kept=()
 
 	if [[ $here && ! ${!1:-} ]]; then
-		[[ $1 != LRUS ]] || lru=classic
-		value=$(tr ' ' '\n' <<<"$2" | grep -vEf <(absent) | paste -sd ' ') || :
-		value=${value:-$lru}
-		[[ $value == "$2" ]] || note "$1 is '$value', not '$2': this kernel has not what the rest needs"
+		read -ra words <<<"$2"
+		for word in "${words[@]}"; do
+			lacks "$word" || kept+=("$word")
+		done
+		if [[ ${#kept[@]} -lt ${#words[@]} ]]; then
+			value="${kept[*]:-classic}"
+			note "$1 is '$value', not '$2': this kernel has not what the rest needs"
+		fi
 	fi
 	[[ ${!1:-} ]] || printf -v "$1" %s "$value"
 	SETTINGS+=("$(json_string "$1"): $(json_value "${!1}")")

@@ -44,9 +44,9 @@ all_modes() {
 		else
 			status=1
 			echo "not ok $mode"
-			echo 0 >$tracing/events/enable
-			[[ ! -d $cgroup ]] || rmdir "$cgroup"
 		fi
+		echo 0 >$tracing/events/enable
+		[[ ! -d $cgroup ]] || rmdir "$cgroup"
 	done
 	return $status
 }
