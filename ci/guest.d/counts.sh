@@ -37,7 +37,7 @@ all_modes() {
 	local mode status=0
 
 	# shellcheck disable=SC2046 # words
-	[[ $# -gt 0 ]] || set -- $(sed -n 's/^#	\([a-z-]*\)	.*/\1/p' "$0")
+	[[ $# -gt 0 ]] || set -- $(sed -n 's/^#	\([a-z][a-z-]*\)	.*/\1/p' "$0")
 	for mode; do
 		if count "$mode"; then
 			echo "ok $mode"
