@@ -172,6 +172,13 @@ submission patches "$fixed" "$patched"
 git config --global user.email sender@example.invalid
 patatt genkey -n throw-away >/dev/null 2>&1
 
+if [[ $repo -ef $BUILD/linux.git ]]; then
+	mkdir -p "$tmp/build"
+	ln -s "$repo" "$tmp/build/linux.git"
+	run mail KERNEL_TREE=
+	ok "the release of Debian's source is named" \
+		grep -qxE 'base: v[0-9.]+, as in linux-source-[0-9.]+ of Debian' "$out_dir"/v1/0000-*.eml
+fi
 run mail SIGNING_KEY=ed25519:throw-away ASSISTED_BY="LLM sparse"
 ok "the messages are made" is "$status" 0
 ok "they are told, and the command that sends them" \
