@@ -43,6 +43,8 @@
  *			the second CPU, at nice -20 (one task)
  *	-p PROCESSES	more for each task, that have all its pages mapped while it
  *			waits for that line; the regions must be shared (0)
+ *	-h		while it waits for that line, every other page is in no page
+ *			table, but in memory, and dirty; the regions must be shared
  *	-l		lock in memory what a task has when it starts, code, data and
  *			stack, so that hardly anything but its regions is paged out
  *	-e		change one page before the last verify: it must fail
@@ -110,7 +112,7 @@ static size_t nr_regions, nr_pages, unit = 512;
 static const char *dir = ".", *how = "madvise";
 static long nr_tasks = 1, nr_rounds = 1, nr_faulters, nr_sharers, mib = 8;
 static bool random_data, mostly_zero, unfair, wait_for_line, busy, lock_rest,
-	    remote, spoil;
+	    half_mapped, remote, spoil;
 static int task, ready[2], go[2];
 static volatile bool stop;
 
@@ -518,6 +520,13 @@ static void start_sharers(void)
 	close(mapped[0]);
 }
 
+static void unmap_every_other(const struct region *r)
+{
+	for (size_t page = 1; page < nr_pages; page += 2)
+		if (madvise(page_at(r, page), PAGE_SIZE, MADV_DONTNEED))
+			err(1, "MADV_DONTNEED");
+}
+
 static void wait_to_go_on(void)
 {
 	pthread_t thread;
@@ -554,6 +563,8 @@ static void run_task(void)
 	/* The other end is closed when all may go on. */
 	close(go[1]);
 	start_sharers();
+	for (size_t i = 0; i < nr_regions && half_mapped; i++)
+		unmap_every_other(&regions[i]);
 	if (write(ready[1], &byte, 1) != 1)
 		err(1, "pipe");
 	close(ready[1]);
@@ -630,7 +641,7 @@ static void parse(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:vnmwbp:le")) != -1) {
+	while ((opt = getopt(argc, argv, "t:k:d:s:r:u:xzo:f:vnmwbp:hle")) != -1) {
 		switch (opt) {
 		case 't': nr_tasks = number(optarg, 1, 64); break;
 		case 'k': add_region(optarg); break;
@@ -648,6 +659,7 @@ static void parse(int argc, char **argv)
 		case 'w': wait_for_line = true; break;
 		case 'b': busy = true; break;
 		case 'p': nr_sharers = number(optarg, 1, SHARERS_MAX); break;
+		case 'h': half_mapped = true; break;
 		case 'l': lock_rest = true; break;
 		case 'e': spoil = true; break;
 		default: exit(2);
@@ -657,9 +669,9 @@ static void parse(int argc, char **argv)
 		errx(2, "%s: unknown argument: see the head of dirty-pages.c", argv[optind]);
 	if (!nr_regions)
 		add_region("anon");
-	for (size_t i = 0; i < nr_regions && nr_sharers; i++)
+	for (size_t i = 0; i < nr_regions && (nr_sharers || half_mapped); i++)
 		if (regions[i].kind != SHMEM && regions[i].kind != FILE_SHARED)
-			errx(2, "-p: pages of kind %s are not shared", kind_names[regions[i].kind]);
+			errx(2, "-p, -h: pages of kind %s are not shared", kind_names[regions[i].kind]);
 	nr_pages = ((size_t)mib << 20) / PAGE_SIZE;
 }
 

@@ -101,11 +101,11 @@ done < <(sed -n 's/^TEST_F_TIMEOUT(reclaim_states, \(.*\), .*/\1/p' "$TOP/selfte
 # A full pass takes one flush, not two, wherever its folios go, and every folio that
 # must wait for the flush does. A pass that is longer than a batch takes one for each.
 for swap in zram disk; do
-	guest patched --swap "$swap" flushes-per-pass madvise classic cow damon shared
+	guest patched --swap "$swap" flushes-per-pass
 	for mode in madvise classic cow; do
 		ok "patched: one flush for each pass, $mode, $swap" grep -qx "ok $mode" <<<"$out"
 	done
-	for mode in damon shared; do
+	for mode in damon shared unmapped; do
 		ok "patched: one flush for each batch, $mode, $swap" grep -qx "ok $mode" <<<"$out"
 	done
 done
