@@ -756,7 +756,7 @@ static void run_large(struct __test_metadata *_metadata, struct state *s)
 }
 
 /*
- * shrink_folio_list() and shrink_flushed_folio(): a large folio waits for the
+ * shrink_folio_list(): a large folio waits for the
  * flush, and is written out, as a whole; or it is faulted in again page by page
  * in between.
  */
@@ -868,7 +868,7 @@ static bool split_folio(struct worker *w, size_t i)
 	return write_text(AT_FDCWD, SPLIT_FILE, request);
 }
 
-/* shrink_flushed_folio(): a folio that waits cannot be split by others. */
+/* shrink_folio_list(): a folio that waits cannot be split by others. */
 TEST_F_TIMEOUT(reclaim_large, split, timeout())
 {
 	struct state *s = &self->state;
@@ -971,7 +971,7 @@ static bool punch_some(struct worker *w, size_t i)
 }
 
 /*
- * shrink_flushed_folio() and pageout(): the folio may be gone from the file
+ * shrink_folio_list() and pageout(): the folio may be gone from the file
  * when it is locked again.  What others wrote to it after that must not be
  * lost, and what they wrote before must not come back.
  */
@@ -1101,7 +1101,7 @@ static bool run_ksm(struct state *s)
 }
 
 /*
- * shrink_folio_list(), shrink_flushed_folio(): a folio that KSM has merged is
+ * shrink_folio_list(): a folio that KSM has merged is
  * mapped many times, by no PTE that can be written through, and whoever writes
  * to it gets another.
  */
@@ -1230,7 +1230,7 @@ static bool dirty_or_write_back(struct worker *w, size_t i)
 /*
  * shrink_pass_must_wait(): folios that are written out by reclaim itself, dirty
  * ones that are not, and clean ones that are freed at once follow each other on
- * a list, and only some of them can be written to.  shrink_flushed_folio(): one
+ * a list, and only some of them can be written to.  shrink_folio_list(): one
  * that waited for those before it to be written out may be under writeback.
  */
 TEST_F_TIMEOUT(reclaim_folios, mixed, timeout())
