@@ -3,7 +3,7 @@
  * lost-writes - does this kernel lose writes to a shared file mapping?
  *
  *	cc -O2 -pthread -o lost-writes lost-writes.c
- *	./lost-writes [-d DIR] [-r ROUNDS] [-t SECONDS] [-m MAPPINGS] [--memcg]
+ *	./lost-writes [-d DIR] [-r ROUNDS] [-l LOST] [-t SECONDS] [-m MAPPINGS] [--memcg]
  *
  * When reclaim meets a dirty page of a file, it clears the page table entry and
  * unlocks the page, for the flusher to write it. If it flushes the TLBs only later,
@@ -18,6 +18,7 @@
  *
  *	-d DIR		where the file is (.); it has no name, so nothing is left
  *	-r ROUNDS	end after that many caught rounds (1000)
+ *	-l LOST		end as soon as so many writes are lost (default: go on)
  *	-t SECONDS	end after that time (45)
  *	-m MAPPINGS	more mappings of the file, without pages (default: as many as
  *			it takes). Reclaim looks through all of them for each page: a
@@ -37,6 +38,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -91,7 +93,7 @@ struct driver {
 	bool all_dirty;		/* else that page alone */
 };
 
-static long rounds = 1000, seconds = 45, mappings;
+static long rounds = 1000, most_lost = LONG_MAX, seconds = 45, mappings;
 static const char *dir = ".";
 static const struct driver *driver;
 static long page_size;
@@ -564,7 +566,8 @@ static int race(void)
 		errx(FAILED, "cannot start two threads");
 	choose_mappings();
 
-	for (end = now_msec() + seconds * 1e3; nr_caught < rounds && now_msec() < end; tries++) {
+	for (end = now_msec() + seconds * 1e3;
+	     nr_caught < rounds && nr_lost < most_lost && now_msec() < end; tries++) {
 		if (play_round())
 			nr_lost++;
 		if (caught)
@@ -732,13 +735,16 @@ int main(int argc, char **argv)
 
 	driver = &madvise_driver;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((option = getopt_long(argc, argv, "d:r:t:m:", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "d:r:l:t:m:", options, NULL)) != -1) {
 		switch (option) {
 		case 'd':
 			dir = optarg;
 			break;
 		case 'r':
 			rounds = number(optarg, 10000000);
+			break;
+		case 'l':
+			most_lost = number(optarg, 10000000);
 			break;
 		case 't':
 			seconds = number(optarg, 1000000);

@@ -61,12 +61,21 @@ guest fixed -- sh -c '
 ok "no space: one line, and status 2" is "$status" 2
 ok "no space: says so" matches "$err" "lost-writes: .*No space left on device"
 
-for option in '' --memcg; do
-	guest base -r 60 $option
-	ok "base loses writes${option:+, $option}" is "$status" 1
-	ok "base: says so${option:+, $option}" matches "$out" "[1-9][0-9]* of [0-9]+ last writes lost.*LOSES DATA"
-	guest fixed -r 500 -t 400 $option
-	ok "fixed loses none${option:+, $option}" is "$status" 0
-	ok "fixed: of 500${option:+, $option}" matches "$out" "(^|[^0-9])0 of 500 last writes lost"
-done
+# race KERNEL CPUS OPTION...: with so many vCPUs, and -m, as in ci/long/lost-writes
+race() { run "$TOP/ci/unit" -k "$1" -c "$2" lost-writes -r 500 -t 400 "${@:3}"; }
+
+# How many of its rounds base loses depends on how busy the host is: the first will do.
+while read -r cpus options; do
+	# shellcheck disable=SC2086 # words
+	race base "$cpus" -l 1 $options
+	ok "base loses writes${options:+, $options}" is "$status" 1
+	ok "base: says so${options:+, $options}" matches "$out" "[1-9][0-9]* of [0-9]+ last writes lost.*LOSES DATA"
+	# shellcheck disable=SC2086
+	race fixed "$cpus" $options
+	ok "fixed loses none${options:+, $options}" is "$status" 0
+	ok "fixed: of 500${options:+, $options}" matches "$out" "(^|[^0-9])0 of 500 last writes lost"
+done <<-'EOF_CASES'
+	2
+	3 --memcg -m 500
+EOF_CASES
 done_testing

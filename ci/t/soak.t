@@ -47,7 +47,7 @@ test_interrupt() {
 }
 
 test_spoiled() {
-	run env MINUTES=1 SPOIL=1 "$TOP/ci/long/soak"
+	run env MINUTES=1 SEED=26100 SPOIL=1 "$TOP/ci/long/soak"
 	ok "a changed page is noticed" matches "$status $out" "^1 [1-9][0-9]* passed, 1 failed$"
 	ok "a changed page is told" matches "$err" "anon page .* in memory: word"
 }
