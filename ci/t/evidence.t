@@ -87,7 +87,7 @@ test_check() {
 	spoil "$patch" "s/$figure times/9.87 times/"
 	notices "one of a changelog" "not in any run that is not stale: 9.87"
 	copy
-	spoil patches/cover-letter 's/^(Workloads, with) an earlier/\1 a/'
+	spoil patches/cover-letter 's/(workloads, with) an earlier/\1 a/'
 	notices "an old run that is not marked" "patches/cover-letter:[0-9]*: results/all-scenarios is of other code"
 	renewed all-scenarios
 	run "$tmp/tree/ci/evidence" --check
