@@ -756,9 +756,8 @@ static void run_large(struct __test_metadata *_metadata, struct state *s)
 }
 
 /*
- * shrink_folio_list(): a large folio waits for the
- * flush, and is written out, as a whole; or it is faulted in again page by page
- * in between.
+ * shrink_folio_list(): a large folio waits for the flush, and is written out,
+ * as a whole; or it is faulted in again page by page in between.
  */
 TEST_F_TIMEOUT(reclaim_large, written, timeout())
 {
@@ -1101,9 +1100,8 @@ static bool run_ksm(struct state *s)
 }
 
 /*
- * shrink_folio_list(): a folio that KSM has merged is
- * mapped many times, by no PTE that can be written through, and whoever writes
- * to it gets another.
+ * shrink_folio_list(): a folio that KSM has merged is mapped many times, by no
+ * PTE that can be written through, and whoever writes to it gets another.
  */
 TEST_F_TIMEOUT(reclaim_folios, merged, timeout())
 {
