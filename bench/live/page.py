@@ -78,7 +78,8 @@ def flush_lines(found):
     for title, rows in (('from', tlb['by_origin']), ('task', tlb['by_task']), ('pages a flush', sizes)):
         for name, count in sorted(rows.items(), key=lambda item: -item[1])[:5]:
             yield f'            {title} {name}: {100 * count / total:.1f} %'
-    yield (f'            {tlb["sampled_events"]} events seen in {tlb["windows"]} windows, {number(tlb["sampled_seconds"])} of '
+    yield (f'            {tlb["sampled_events"]} events seen in {tlb["windows"]} windows: flushes in '
+           f'{number(tlb["sampled_seconds"])} s, passes in {number(tlb["sampled_seconds_of_passes"])} of '
            f'{number(found["seconds"])} s; {found["lost_events"]} events lost, '
            f'{tlb["spoilt_windows"]} windows spoilt')
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Trace events of the kernel, in instances of our own.  Nobody else's tracing changes.
 
-Two kinds of event are read: stalls, all the time, and flushes with their call chain in
-short windows.  A call chain costs some microseconds, so that only a sample is taken.
+Two kinds of event are read: stalls, all the time, and flushes and passes of reclaim with their
+call chain in short windows.  A call chain costs some microseconds, so that only a sample is taken.
 """
 import collections
 import ctypes
 import math
 import os
+import random
 import re
 import subprocess
 import time
@@ -149,19 +150,24 @@ class Instance:
         """A file of this instance."""
         write(f'{self.directory}/{name}', words)
 
-    def start(self):
-        """From now on."""
+    def start(self, but=None):
+        """From now on, all events but one."""
         if self.stacks:
             self.put('options/stacktrace', '1')
         self.put('tracing_on', '1')
         for event in self.present:
-            self.put(f'events/{event}/enable', '1')
+            self.switch(event, event != but)
+
+    def switch(self, event, on):
+        """One event, if this kernel has it."""
+        if event in self.present:
+            self.put(f'events/{event}/enable', '1' if on else '0')
 
     def stop(self):
         """With tracing off alone, events and call chains would still be collected, and thrown
         away: that took 8 % of the time of a page of MADV_PAGEOUT."""
         for event in self.present:
-            self.put(f'events/{event}/enable', '0')
+            self.switch(event, False)
         self.put('tracing_on', '0')
         if self.stacks:
             self.put('options/stacktrace', '0')
@@ -300,55 +306,107 @@ def reclaimer(stack):
     return None
 
 
+class Pace:
+    """How long a window of the next stratum is: what it brings is to cost no more than a share of
+    the CPU time to read."""
+    SHORTEST = 0.0005   # seconds
+
+    def __init__(self, share, longest):
+        self.share, self.longest = share, longest
+        self.window, self.rate, self.seconds = 0.01, 0.0, 0.0
+
+    def next(self, seconds, used, allowed):
+        """A window of so many seconds used so much CPU time, of what a stratum is allowed."""
+        self.seconds += seconds
+        rate = used / seconds
+        # Soon if there is more to read, slowly if there is less: load comes and goes.
+        self.rate += (rate - self.rate) / (4 if rate > self.rate else 16)
+        wanted = self.share * allowed / max(self.rate, 1e-9)
+        self.window = min(max(wanted, self.SHORTEST), 2 * self.window, self.longest)
+
+    def spoilt(self):
+        """Too long for the buffer."""
+        self.window = max(self.window / 4, self.SHORTEST)
+
+
 class Flushes:
     """A sample of TLB flushes sent to other CPUs, and of passes of reclaim.
 
-    What a window saw stands for its whole interval, and is counted so many times: windows are
-    short when there is much to see.
+    The time is cut into strata. Each has a window for passes, somewhere in it, and at its beginning
+    a window for flushes, of which there are many more. What a window saw stands for its whole
+    stratum, and is counted so many times.
     """
     FLUSH = 'tlb/tlb_flush'
     PASSES = {'vmscan/mm_vmscan_lru_shrink_inactive': '', 'vmscan/mm_vmscan_reclaim_pages': ''}
-    SHORTEST = 0.002    # seconds; a window
+    STRATUM = 0.1       # seconds, at most
+    # Of the CPU time of the machine, for reading; two thirds of it for flushes.
+    BUDGET = 0.004
+    # Seconds. More flushes than it could read of a sudden load; and a part of the stratum.
+    LONGEST = 0.05
     # Folios that one flush of the series covers at most (PMD_SIZE / PAGE_SIZE).
     BATCH = 512
 
     def __init__(self):
         events = {self.FLUSH: f'reason == {TLB_REMOTE_SEND_IPI}', **self.PASSES}
         self.instance = Instance('flushes', events, stacks=True)
-        self.window, self.seconds, self.windows, self.spoilt = 0.01, 0.0, 0, 0
-        self.started, self.intervals, self.seen = 0.0, 0.0, 0
+        self.flushes, self.passes = Pace(2 / 3, self.LONGEST), Pace(1 / 3, 0.8 * self.STRATUM)
+        self.windows, self.spoilt, self.intervals, self.seen = 0, 0, 0.0, 0
         self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
         self.pages = collections.Counter()  # flushes by how much they flush
         self.reclaimed = collections.Counter()  # pages, by reclaimer
+        # Passes that ended while flushes were seen, and those of them that flushed; by task and
+        # reclaimer, and by reclaimer.
         self.ended, self.flushed = collections.Counter(), collections.Counter()
         self.sums = {}                      # Sums, by reclaimer
 
-    def start(self):
-        """A window begins."""
-        self.started = time.monotonic()
-        self.instance.start()
+    def watch(self, seconds):
+        """For so long, stratum by stratum."""
+        end = time.monotonic() + seconds
+        count = max(round(seconds / self.STRATUM), 1)
+        for left in range(count - 1, -1, -1):
+            until = end - left * seconds / count
+            stratum = until - time.monotonic()
+            if stratum > 0.5 * seconds / count:
+                self.stratum(stratum)
+                time.sleep(max(until - time.monotonic(), 0))
 
-    def stop(self, interval):
-        """It ends, and stands for so many seconds; returns how many events it had."""
+    def stratum(self, seconds):
+        """The windows of one."""
+        outer = min(self.passes.window, 0.8 * seconds)
+        inner = min(self.flushes.window, outer)
+        time.sleep(random.uniform(0, seconds - outer))
+        begin = time.monotonic()
+        self.instance.start()
+        time.sleep(inner)
+        self.instance.switch(self.FLUSH, False)
+        middle = time.monotonic()
+        time.sleep(max(begin + outer - middle, 0))
         self.instance.stop()
-        seconds = time.monotonic() - self.started
-        lost = self.instance.lost
+        self.read(seconds, begin, middle, time.monotonic())
+
+    def read(self, seconds, begin, middle, end):
+        """What a stratum of so many seconds brought, in windows from begin to middle and to end."""
+        lost, used = self.instance.lost, time.process_time()
         events = self.instance.events()
         if self.instance.lost > lost:
-            # Too long for the buffer: what is left of it is no fair sample.
+            # What is left of it is no fair sample.
             self.spoilt += 1
-            self.window = max(self.window / 4, self.SHORTEST)
-            return len(events)
-        self.seconds += seconds
+            self.flushes.spoilt()
+            self.passes.spoilt()
+            return
         self.windows += 1
         self.seen += len(events)
-        self.intervals += interval
-        self.take(events, max(interval / seconds, 1))
-        return len(events)
+        self.intervals += seconds
+        self.take(events, Window(seconds / (middle - begin), seconds / (end - begin), middle))
+        each = (time.process_time() - used) / max(len(events), 1)
+        flushes = sum(event.name == 'tlb_flush' for event in events)
+        allowed = self.BUDGET * os.cpu_count() * seconds
+        self.flushes.next(middle - begin, flushes * each, allowed)
+        self.passes.next(end - begin, (len(events) - flushes) * each, allowed)
 
-    def take(self, events, weight):
-        """Count each as so many."""
-        cache, window = {}, Window(weight)
+    def take(self, events, window):
+        """Count each as often as its window says."""
+        cache = {}
         for event in events:
             lines = tuple(event.stack)
             if lines not in cache:
@@ -356,66 +414,73 @@ class Flushes:
                 cache[lines] = (key, reclaimer(key), first_of(ORIGINS, key) or 'other')
             key, who, what = cache[lines]
             if event.name == 'tlb_flush':
-                origin = f'reclaim: {who}' if who else what
-                self.by_origin[origin] += weight
-                self.by_task[event.pid, origin] += weight
-                self.chains[origin, key] += weight
-                self.pages[int(event.rest.split()[0].partition(':')[2])] += weight
+                self.take_flush(event, key, f'reclaim: {who}' if who else what, window.weight)
                 if who:
                     window.flush(event.pid, who)
             else:
                 who = who or first_of(RECLAIMERS, key) or 'direct'
                 values = fields(event)
-                self.reclaimed[who] += weight * values.get('nr_reclaimed', 0)
-                window.end_of_pass(event.pid, who, -(-max(values.get('nr_scanned', 1), 1) // self.BATCH))
+                self.reclaimed[who] += window.weight_of_pass * values.get('nr_reclaimed', 0)
+                window.end_of_pass(event, who, -(-max(values.get('nr_scanned', 1), 1) // self.BATCH))
         self.take_window(window)
+
+    def take_flush(self, event, chain, origin, weight):
+        """One, for so many."""
+        self.by_origin[origin] += weight
+        self.by_task[event.pid, origin] += weight
+        self.chains[origin, chain] += weight
+        self.pages[int(event.rest.split()[0].partition(':')[2])] += weight
 
     def take_window(self, window):
         """Add what it saw to the sums."""
         rows = {who: [window.weight * count, 0, 0] for who, count in window.flushes.items()}
-        for task, _, flushed in window.passes:
-            self.ended[task] += flushed is not None
-            self.flushed[task] += bool(flushed)
-        for task, batches, flushed in window.passes:
+        for task, flushed in window.known:
+            for key in task, task[1]:
+                self.ended[key] += 1
+                self.flushed[key] += flushed
+        for task, batches in window.passes:
             row = rows.setdefault(task[1], [0, 0, 0])
-            count = window.weight * (self.flushing(task) if flushed is None else flushed)
+            count = window.weight_of_pass * self.flushing(task)
             row[1] += count
             row[2] += count * batches
         for who, row in rows.items():
             self.sums.setdefault(who, Sums()).add(*row)
 
     def flushing(self, task):
-        """The share of its passes that flush, by those that began in a window; if none did, all
-        or nothing."""
-        if self.ended[task]:
-            return self.flushed[task] / self.ended[task]
-        return float(self.by_task[task[0], f'reclaim: {task[1]}'] > 0)
+        """The share of its passes that flush: by those of the task that were seen together with
+        flushes, or by those of all that reclaim as it does; if none was, all or nothing."""
+        for key in task, task[1]:
+            if self.ended[key]:
+                return self.flushed[key] / self.ended[key]
+        return float(self.by_origin[f'reclaim: {task[1]}'] > 0)
 
 
 class Window:
-    """What was seen between start and stop of Flushes; each of it stands for weight."""
+    """What was seen in a stratum. A flush stands for weight, a pass for weight_of_pass. Flushes
+    are seen until then."""
 
-    def __init__(self, weight):
-        self.weight, self.last = weight, {}
+    def __init__(self, weight, weight_of_pass, until):
+        self.weight, self.weight_of_pass = weight, weight_of_pass
+        self.until, self.last = until, set()
         self.flushes = collections.Counter()    # by reclaimer
-        # (pid, reclaimer), flushes that it needs at best, and whether it flushed: None if the
-        # pass may have begun before the window.
-        self.passes = []
+        self.passes = []        # ((pid, reclaimer), flushes that it needs at best)
+        self.known = []         # ((pid, reclaimer), whether it flushed)
 
     def flush(self, pid, who):
         """One of reclaim."""
         self.flushes[who] += 1
-        self.last[pid] = 'flush'
+        self.last.add(pid)
 
-    def end_of_pass(self, pid, who, batches):
-        """It flushed if a flush came before it."""
-        before = self.last.get(pid)
-        self.passes.append(((pid, who), batches, None if before is None else before == 'flush'))
-        self.last[pid] = 'pass'
+    def end_of_pass(self, event, who, batches):
+        """It flushed if a flush of its task came before it."""
+        self.passes.append(((event.pid, who), batches))
+        if event.time <= self.until:
+            self.known.append(((event.pid, who), event.pid in self.last))
+            self.last.discard(event.pid)
 
 
 class Sums:
-    """Over windows: flushes of a reclaimer, its passes that flushed, and how many flushes these
+    """Over strata: flushes of a reclaimer, its passes that flushed, and how many flushes these
     need at best."""
 
     def __init__(self):
@@ -423,7 +488,7 @@ class Sums:
         self.squares = (0, 0, 0)    # of flushes, of both, of needed
 
     def add(self, flushes, passes, needed):
-        """A window."""
+        """A stratum."""
         self.windows += 1
         self.flushes += flushes
         self.passes += passes

@@ -20,6 +20,12 @@ python() { run env PYTHONPATH="$TOP/bench" /usr/bin/python3 -B -c "$1"; }
 # Two CPUs at once: the chain of an event may come after an event of another.
 cat >"$tmp/trace" <<'END'
 CPU:1 [LOST 7 EVENTS]
+           kdamond-22      [001] d..1.  10.000000: tlb_flush: pages:-1 reason:remote IPI send (4)
+           kdamond-22      [001] d..1.  10.000000: <stack trace>
+ => native_flush_tlb_multi
+ => shrink_folio_list
+ => reclaim_pages
+ => damon_pa_pageout
      my-task-3 1-11      [000] d..1.  10.000001: tlb_flush: pages:-1 reason:remote IPI send (4)
            kdamond-22      [001] d..1.  10.000002: mm_vmscan_reclaim_pages: nid=0 nr_scanned=600 nr_reclaimed=590
      my-task-3 1-11      [000] d..1.  10.000003: <stack trace>
@@ -29,12 +35,6 @@ CPU:1 [LOST 7 EVENTS]
  => shrink_lruvec
  => try_to_free_mem_cgroup_pages
            kdamond-22      [001] d..1.  10.000004: <stack trace>
- => reclaim_pages
- => damon_pa_pageout
-           kdamond-22      [001] d..1.  10.000004: tlb_flush: pages:-1 reason:remote IPI send (4)
-           kdamond-22      [001] d..1.  10.000004: <stack trace>
- => native_flush_tlb_multi
- => shrink_folio_list
  => reclaim_pages
  => damon_pa_pageout
            kdamond-44      [001] d..1.  10.000004: mm_vmscan_reclaim_pages: nid=0 nr_scanned=600 nr_reclaimed=1
@@ -56,10 +56,10 @@ class Fake(tracing.Instance):
 tracing.Instance = lambda *_, **__: None
 flushes = tracing.Flushes()
 fake = Fake()
-flushes.take(fake.events(), 3)
+flushes.take(fake.events(), tracing.Window(3, 3, 11))
 print(dict(flushes.by_origin), dict(flushes.reclaimed), {who: (row.passes, row.needed) for who, row in flushes.sums.items()}, fake.lost, dict(flushes.pages))"
 ok "the trace is understood" is "$status$err" 0
-ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: cgroup limit': 3, 'reclaim: DAMON': 3, 'munmap': 3\}"
+ok "each event has its own chain, and the weight of its window" matches "$out" "'reclaim: DAMON': 3, 'reclaim: cgroup limit': 3, 'munmap': 3\}"
 ok "a pass of DAMON, 600 pages: two flushes; one of a task that interrupts nobody: none" matches "$out" \
 	"\{'DAMON': 1773\} .*'DAMON': \(3.0, 6.0\)"
 ok "lost events are counted" matches "$out" "\} 7 \{-1: 6, 12: 3\}"
@@ -72,6 +72,35 @@ def error(*needed):
     return sums.error()
 print(error(2, 2), error(1, 3), error(5))"
 ok "two windows alike: no error; 1 and 3 of 100: two of 2; one window: all" is "$out" "0.0 4.0 5"
+
+python "
+from live import tracing
+pace = tracing.Pace(0.5, 0.05)
+for seconds, used in (0.01, 0.0), (0.02, 0.0), (0.04, 0.0), (0.05, 0.4), (0.05, 0.001):
+    pace.next(seconds, used, 0.002)
+    print(round(pace.window, 4), end=' ')
+pace.spoilt()
+print(round(pace.window, 5), round(pace.seconds, 2))"
+# 0.4 of 0.05 s, a quarter believed, is 2 s a second, and 1 ms are allowed: 0.5 ms
+ok "a window: twice as long at most, no longer than it may be; soon shorter, slowly longer" \
+	is "$out" "0.02 0.04 0.05 0.0005 0.0005 0.0005 0.17"
+python "
+import collections
+from live import tracing
+Event = collections.namedtuple('Event', 'pid time')
+tracing.Instance = lambda *_, **__: None
+flushes = tracing.Flushes()
+window = tracing.Window(100, 2, 5)
+window.flush(1, 'direct')
+for pid, when in (1, 1), (1, 2), (2, 3), (1, 6), (3, 7):
+    window.end_of_pass(Event(pid, when), 'direct', 1)
+flushes.take_window(window)
+print({who: (row.flushes, row.passes) for who, row in flushes.sums.items()})
+print([flushes.flushing((pid, 'direct')) for pid in (1, 2, 3)], flushes.flushing((1, 'kswapd')))"
+# Passes of task 1: half of three; of task 2: none; of task 3, not seen with flushes: a third
+ok "a pass flushed if its task did before it; what is not known, as those that are" is "$out" \
+	"{'direct': (100, 3.6666666666666665)}
+[0.5, 0.0, 0.3333333333333333] 0.0"
 
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
