@@ -35,6 +35,14 @@ def flushes_by_ipi():
     return bool(tlb_ipis()) and 'invlpgb' not in cpu_flags()
 
 
+@functools.cache
+def sender_counted():
+    """Is a flush that reclaim sends counted for the CPU that sends it, too, as if it were
+    interrupted?  Before Linux 5.13, 4ce94eabac16 ("x86/mm/tlb: Flush remote and local TLBs
+    concurrently")."""
+    return tuple(int(word) for word in re.findall(r'\d+', os.uname().release)[:2]) < (5, 13)
+
+
 def tlb_ipis():
     """TLB shootdowns received, by CPU; nothing where the kernel counts none (arm64)."""
     for line in text('/proc/interrupts').splitlines():

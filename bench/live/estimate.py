@@ -76,13 +76,14 @@ def of_reclaimer(seen, pages_us):
 
 
 def estimate(seen):
-    """seen: what bench/watch saw: 'cpus', 'flushes_per_second', 'ipis_per_second', 'sample'
+    """seen: what bench/watch saw: 'cpus', 'flushes_per_second', 'ipis_per_second', 'sender_counted'
+    (True if those have the sender, too), 'sample'
     {origin: flushes}, 'needed' {reclaimer: (flushes at best, error)},
     'pages' {reclaimer: of the sample}, 'us_per_page'
     {reclaimer: us}, 'cost' as of live.flushcost, 'noise' and 'pages_per_second'."""
     sample, total = seen['sample'], sum(seen['sample'].values())
-    others = ratio(seen['ipis_per_second'], seen['flushes_per_second'])
-    others = min(max(others or 1, 1), max(seen['cpus'] - 1, 1))
+    others = (ratio(seen['ipis_per_second'], seen['flushes_per_second']) or 0) - seen['sender_counted']
+    others = min(max(others, 1), max(seen['cpus'] - 1, 1))
     cost, lost = flush_us(seen['cost'], others), seen['cost']['victim_us']
     by, mine, left = {}, 0, [0, 0]
     for origin, flushes in sample.items():

@@ -126,7 +126,7 @@ cat >"$tmp/estimate.py" <<'END'
 import sys
 from live.estimate import estimate, money
 point = lambda others, *us: {'others': others, 'us': us, 'ipis': others}
-seen = {'cpus': 4, 'flushes_per_second': 1000, 'ipis_per_second': 3000,
+seen = {'cpus': 4, 'flushes_per_second': 1000, 'ipis_per_second': 3000, 'sender_counted': False,
         'sample': {'reclaim: kswapd': 320, 'exit': 80}, 'needed': {'kswapd': (10, 0)},
         'pages': {'kswapd': 320}, 'us_per_page': {'kswapd': 20.0}, 'noise': 0, 'pages_per_second': 800,
         'cost': {'method': 'MADV_PAGEOUT', 'victim_us': 1, 'points': [point(0, 4, 90, 4), point(3, 10, 90, 12)]}}
@@ -153,6 +153,8 @@ guess 'seen["pages_per_second"] = 3'
 ok "not under reclaim" matches "$out" "This machine is not under reclaim: 3.0 pages a second"
 guess 'seen["noise"] = 0.01'
 ok "less than the noise" matches "$out" "Batching would save less than the noise: at most 0.21 %"
+guess 'seen.update(ipis_per_second=4000, sender_counted=True)'
+ok "the sender counted, too: the same" matches "$out" "'saved': \[0\.0017, 0\.0021\]"
 guess 'seen["cost"]["points"] = []'
 ok "no cost: no time, but counts" matches "$out" "could not be measured.* 22 .. 25 % would be left"
 
