@@ -186,6 +186,13 @@ ok "no root: one line" matches "$status $err" "^1 watch: needs root"
 ok "and no more" one_line "$err"
 run "$TOP/bench/watch"
 ok "neither SECONDS nor COMMAND" is "$status" 2
+run "$TOP/bench/watch-cost" x
+ok "watch-cost: no number" matches "$status $err" "^1 usage: bench/watch-cost"
+PYTHONPATH="$TOP/bench" run /usr/bin/python3 -B -c 'import importlib.machinery as m
+cost = m.SourceFileLoader("cost", "'"$TOP"'/bench/watch-cost").load_module()
+print(cost.interval([1] * 10 + [2] * 80 + [3] * 10), cost.interval(list(range(100))))'
+# Of 100, the 41st to the 60th: 50 -+ 0.98 * 10, binomial
+ok "the median and its interval" is "$out" "(2, 2, 2) (50, 40, 59)"
 run "$TOP/bench/machine" "two words"
 ok "machine: a bad name" matches "$status $err" "^1 machine: NAME two words: a word"
 
