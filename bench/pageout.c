@@ -360,7 +360,7 @@ int main(int argc, char **argv)
 			mib = number(optarg, 1, 1 << 20);
 			break;
 		case 'r':
-			rounds = number(optarg, 1, 1000);
+			rounds = number(optarg, 1, 1 << 20);
 			break;
 		case 'c':
 			others = number(optarg, 0, CPU_SETSIZE);

@@ -340,7 +340,7 @@ class Flushes:
     PASSES = {'vmscan/mm_vmscan_lru_shrink_inactive': '', 'vmscan/mm_vmscan_reclaim_pages': ''}
     STRATUM = 0.1       # seconds, at most
     # Of the CPU time of the machine, for reading; two thirds of it for flushes.
-    BUDGET = 0.004
+    BUDGET = 0.003
     # Seconds. More flushes than it could read of a sudden load; and a part of the stratum.
     LONGEST = 0.05
     # Folios that one flush of the series covers at most (PMD_SIZE / PAGE_SIZE).
