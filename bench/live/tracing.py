@@ -338,7 +338,7 @@ class Flushes:
     """
     FLUSH = 'tlb/tlb_flush'
     PASSES = {'vmscan/mm_vmscan_lru_shrink_inactive': '', 'vmscan/mm_vmscan_reclaim_pages': ''}
-    STRATUM = 0.1       # seconds, at most
+    STRATUM = 0.2       # seconds, at most
     # Of the CPU time of the machine, for reading; two thirds of it for flushes.
     BUDGET = 0.003
     # Seconds. More flushes than it could read of a sudden load; and a part of the stratum.
