@@ -309,10 +309,9 @@ def reclaimer(stack):
 class Pace:
     """How long a window of the next stratum is: what it brings is to cost no more than a share of
     the CPU time to read."""
-    SHORTEST = 0.0005   # seconds
 
-    def __init__(self, share, longest):
-        self.share, self.longest = share, longest
+    def __init__(self, share, shortest, longest):
+        self.share, self.shortest, self.longest = share, shortest, longest
         self.window, self.rate, self.seconds = 0.01, 0.0, 0.0
 
     def next(self, seconds, used, allowed):
@@ -322,11 +321,11 @@ class Pace:
         # Soon if there is more to read, slowly if there is less: load comes and goes.
         self.rate += (rate - self.rate) / (4 if rate > self.rate else 16)
         wanted = self.share * allowed / max(self.rate, 1e-9)
-        self.window = min(max(wanted, self.SHORTEST), 2 * self.window, self.longest)
+        self.window = min(max(wanted, self.shortest), 2 * self.window, self.longest)
 
     def spoilt(self):
         """Too long for the buffer."""
-        self.window = max(self.window / 4, self.SHORTEST)
+        self.window = max(self.window / 4, self.shortest)
 
 
 class Flushes:
@@ -341,7 +340,9 @@ class Flushes:
     STRATUM = 0.2       # seconds, at most
     # Of the CPU time of the machine, for reading; two thirds of it for flushes.
     BUDGET = 0.003
-    # Seconds. More flushes than it could read of a sudden load; and a part of the stratum.
+    # Seconds, at least: time to switch events, and as long as a few passes take. At most: of
+    # flushes, what can be read of a sudden load.
+    SHORTEST, SHORTEST_OF_PASSES = 0.0005, 0.005
     LONGEST = 0.05
     # Folios that one flush of the series covers at most (PMD_SIZE / PAGE_SIZE).
     BATCH = 512
@@ -349,7 +350,8 @@ class Flushes:
     def __init__(self):
         events = {self.FLUSH: f'reason == {TLB_REMOTE_SEND_IPI}', **self.PASSES}
         self.instance = Instance('flushes', events, stacks=True)
-        self.flushes, self.passes = Pace(2 / 3, self.LONGEST), Pace(1 / 3, 0.8 * self.STRATUM)
+        self.flushes = Pace(2 / 3, self.SHORTEST, self.LONGEST)
+        self.passes = Pace(1 / 3, self.SHORTEST_OF_PASSES, 0.8 * self.STRATUM)
         self.windows, self.spoilt, self.intervals, self.seen = 0, 0, 0.0, 0
         self.by_origin, self.by_task, self.chains = (collections.Counter() for _ in range(3))
         self.pages = collections.Counter()  # flushes by how much they flush
@@ -448,11 +450,16 @@ class Flushes:
 
     def flushing(self, task):
         """The share of its passes that flush: by those of the task that were seen together with
-        flushes, or by those of all that reclaim as it does; if none was, all or nothing."""
-        for key in task, task[1]:
-            if self.ended[key]:
-                return self.flushed[key] / self.ended[key]
-        return float(self.by_origin[f'reclaim: {task[1]}'] > 0)
+        flushes; all, if only flushes of it were; or by those of all that reclaim as it does; or
+        all or nothing."""
+        pid, who = task
+        if self.ended[task]:
+            return self.flushed[task] / self.ended[task]
+        if self.by_task[pid, f'reclaim: {who}']:
+            return 1.0
+        if self.ended[who]:
+            return self.flushed[who] / self.ended[who]
+        return float(self.by_origin[f'reclaim: {who}'] > 0)
 
 
 class Window:

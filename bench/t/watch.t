@@ -75,7 +75,7 @@ ok "two windows alike: no error; 1 and 3 of 100: two of 2; one window: all" is "
 
 python "
 from live import tracing
-pace = tracing.Pace(0.5, 0.05)
+pace = tracing.Pace(0.5, 0.0005, 0.05)
 for seconds, used in (0.01, 0.0), (0.02, 0.0), (0.04, 0.0), (0.05, 0.4), (0.05, 0.001):
     pace.next(seconds, used, 0.002)
     print(round(pace.window, 4), end=' ')
@@ -96,11 +96,13 @@ for pid, when in (1, 1), (1, 2), (2, 3), (1, 6), (3, 7):
     window.end_of_pass(Event(pid, when), 'direct', 1)
 flushes.take_window(window)
 print({who: (row.flushes, row.passes) for who, row in flushes.sums.items()})
-print([flushes.flushing((pid, 'direct')) for pid in (1, 2, 3)], flushes.flushing((1, 'kswapd')))"
-# Passes of task 1: half of three; of task 2: none; of task 3, not seen with flushes: a third
+flushes.by_task[4, 'reclaim: direct'] = 1
+print([flushes.flushing((pid, 'direct')) for pid in (1, 2, 3, 4)], flushes.flushing((1, 'kswapd')))"
+# Passes of task 1: half of three; of task 2: none; of task 3, not seen with flushes: a third;
+# of task 4, of which flushes were seen: all
 ok "a pass flushed if its task did before it; what is not known, as those that are" is "$out" \
 	"{'direct': (100, 3.6666666666666665)}
-[0.5, 0.0, 0.3333333333333333] 0.0"
+[0.5, 0.0, 0.3333333333333333, 1.0] 0.0"
 
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
@@ -224,7 +226,8 @@ ok "points that go down" refused down.json "${whole/\"others\": 3/\"others\": 0}
 
 "$TOP/bench/guest-python" "$tmp/python"
 cat >"$tmp/guest" <<'END'
-export MODES=madvise REGION_MIB=16 ROUNDS=5 OTHERS=0
+# So many rounds that passes are in the sample.
+export MODES=madvise REGION_MIB=16 ROUNDS=15 OTHERS=0
 watch="/python/bin/python3 -B /bench/watch"
 state() { cd /sys/kernel/tracing && ls instances && cat tracing_on set_event trace_options; cd /; }
 if [ "$1" = base ]; then
