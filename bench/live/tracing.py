@@ -17,6 +17,8 @@ TRACEFS = '/sys/kernel/tracing'
 NAME = re.compile(r'bench-watch\.(\d+)\.')
 # "  bash-123   [001] d..1. 12.345678: tlb_flush: pages:-1 reason:remote IPI send (4)".
 EVENT = re.compile(r'-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+\S+\s+(\d+\.\d+): (\w+): (.*)')
+# The same of a stall: its task, its time, its kind, and the pages that were reclaimed in it.
+STALL = re.compile(r'-(\d+)\s+(?:\([^)]*\)\s+)?\[\d+\] \S+\s+(\d+\.\d+): (\w+)_(begin|end):(?:.*nr_reclaimed=(\d+))?')
 # The head of a call chain, of the last event of that CPU.
 CHAIN = re.compile(r'\[(\d+)\]\s+\S+\s+\d+\.\d+: <stack trace>')
 LOST = re.compile(r'LOST (\d+) EVENTS')
@@ -234,32 +236,34 @@ class Stalls:
                   for kind in self.KINDS for end in ('begin', 'end')}
         self.instance = Instance('stalls', events)
         self.begun, self.usec, self.pages = {}, {}, collections.Counter()
-        self.seconds, self.started, self.share = 0.0, 0.0, 1.0
 
     def start(self):
         """To be followed by read()."""
-        self.begun.clear()
-        self.started = time.monotonic()
         self.instance.start()
 
     def stop(self):
         """What has begun is not seen to end."""
         self.instance.stop()
-        self.seconds += time.monotonic() - self.started
 
     def read(self):
-        """Take what there is; returns the number of events."""
-        events = self.instance.events()
-        for event in events:
-            kind, _, end = event.name.rpartition('_')
-            key = event.pid, kind
-            if end == 'begin':
-                self.begun[key] = event.time
-            elif key in self.begun:
-                usec = (event.time - self.begun.pop(key)) * 1e6
-                self.usec.setdefault((self.KINDS.get(kind, kind), event.pid), []).append(usec)
-                self.pages[self.KINDS.get(kind, kind)] += fields(event).get('nr_reclaimed', 0)
-        return len(events)
+        """Take what there is. There may be thousands a second: no more is read of a line than is
+        needed."""
+        for line in self.instance.lines():
+            found = STALL.search(line)
+            if found:
+                pid, when, kind, end, pages = found.groups()
+                self.take((int(pid), kind), float(when), end == 'end', int(pages or 0))
+            elif LOST.search(line):
+                self.instance.lost += int(LOST.search(line)[1])
+
+    def take(self, key, when, ended, pages):
+        """The begin of a stall, or its end."""
+        if not ended:
+            self.begun[key] = when
+        elif key in self.begun:
+            kind = self.KINDS.get(key[1], key[1])
+            self.usec.setdefault((kind, key[0]), []).append((when - self.begun.pop(key)) * 1e6)
+            self.pages[kind] += pages
 
 
 # Who reclaims, by a function of the call chain; the first that is there.
@@ -342,7 +346,7 @@ class Flushes:
     BUDGET = 0.003
     # Seconds, at least: time to switch events, and as long as a few passes take. At most: of
     # flushes, what can be read of a sudden load.
-    SHORTEST, SHORTEST_OF_PASSES = 0.0005, 0.005
+    SHORTEST, SHORTEST_OF_PASSES = 0.0005, 0.002
     LONGEST = 0.05
     # Folios that one flush of the series covers at most (PMD_SIZE / PAGE_SIZE).
     BATCH = 512

@@ -104,6 +104,27 @@ ok "a pass flushed if its task did before it; what is not known, as those that a
 	"{'direct': (100, 3.6666666666666665)}
 [0.5, 0.0, 0.3333333333333333, 1.0] 0.0"
 
+cat >"$tmp/stalls" <<'END'
+     my-task-3 1-11      [000] .....  10.000001: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=GFP_KERNEL
+              sh-33 (  33) [001] d..1.  10.000002: mm_compaction_begin: zone_start=0x1 sync
+CPU:1 [LOST 7 EVENTS]
+     my-task-3 1-11      [001] .....  10.000031: mm_vmscan_memcg_reclaim_end: nr_reclaimed=32
+              sh-33 (  33) [001] d..1.  10.000009: mm_compaction_end: zone_start=0x1 status=complete
+              sh-34 (  33) [001] d..1.  10.000009: mm_vmscan_direct_reclaim_end: nr_reclaimed=5
+END
+python "
+from live import tracing
+class Fake:
+    lost = 0
+    def lines(self):
+        return open('$tmp/stalls').read().split('\n')
+tracing.Instance = lambda *_, **__: Fake()
+stalls = tracing.Stalls()
+stalls.read()
+print({key: [round(one) for one in usec] for key, usec in stalls.usec.items()}, dict(stalls.pages), stalls.instance.lost)"
+ok "stalls, begin to end; not one that had begun before" is "$out" \
+	"{('reclaim of a cgroup', 11): [30], ('compaction', 33): [7]} {'reclaim of a cgroup': 32, 'compaction': 0} 7"
+
 # who FUNCTION...: who reclaims, if anybody does.
 who() {
 	python "from live import tracing; print(tracing.reclaimer(tuple('$*'.split())))"
