@@ -381,17 +381,25 @@ class Flushes:
         outer = min(self.passes.window, 0.8 * seconds)
         inner = min(self.flushes.window, outer)
         time.sleep(random.uniform(0, seconds - outer))
+        self.instance.start(but=self.FLUSH)
         begin = time.monotonic()
-        self.instance.start()
+        first = self.switch_flushes(True)
         time.sleep(inner)
-        self.instance.switch(self.FLUSH, False)
-        middle = time.monotonic()
+        middle = self.switch_flushes(False)
         time.sleep(max(begin + outer - middle, 0))
+        end = time.monotonic()
         self.instance.stop()
-        self.read(seconds, begin, middle, time.monotonic())
+        self.read(seconds, middle - first, end - begin, middle)
 
-    def read(self, seconds, begin, middle, end):
-        """What a stratum of so many seconds brought, in windows from begin to middle and to end."""
+    def switch_flushes(self, on):
+        """Returns when that was. It takes as long as a short window: half of it before, half after."""
+        before = time.monotonic()
+        self.instance.switch(self.FLUSH, on)
+        return (before + time.monotonic()) / 2
+
+    def read(self, seconds, inner, outer, until):
+        """What a stratum of so many seconds brought, in windows so long for flushes, until then, and
+        for passes."""
         lost, used = self.instance.lost, time.process_time()
         events = self.instance.events()
         if self.instance.lost > lost:
@@ -403,12 +411,12 @@ class Flushes:
         self.windows += 1
         self.seen += len(events)
         self.intervals += seconds
-        self.take(events, Window(seconds / (middle - begin), seconds / (end - begin), middle))
+        self.take(events, Window(seconds / inner, seconds / outer, until))
         each = (time.process_time() - used) / max(len(events), 1)
         flushes = sum(event.name == 'tlb_flush' for event in events)
         allowed = self.BUDGET * os.cpu_count() * seconds
-        self.flushes.next(middle - begin, flushes * each, allowed)
-        self.passes.next(end - begin, (len(events) - flushes) * each, allowed)
+        self.flushes.next(inner, flushes * each, allowed)
+        self.passes.next(outer, (len(events) - flushes) * each, allowed)
 
     def take(self, events, window):
         """Count each as often as its window says."""
