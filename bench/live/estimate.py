@@ -6,7 +6,7 @@ Every figure is a range.  Its ends:
   flushes   a pass of reclaim that flushed today flushes once, or twice: for folios that were
             clean, for a task that waits for one, or before the CPU is given up.  A pass over
             more than 512 pages takes one more for each 512.  Passes are counted in a sample:
-            two standard errors less, and more.  Where they cannot be seen, from 512 pages for
+            three standard errors less, and more.  Where they cannot be seen, from 512 pages for
             a flush to 32, the length of a pass of the LRUs
   cost      of a flush: what the fastest round took longer with other CPUs in the address
             space, up to what rounds did on average.  By MADV_DONTNEED, up to twice that: on the

@@ -516,10 +516,10 @@ class Sums:
         self.squares = tuple(map(sum, zip(self.squares, new)))
 
     def error(self):
-        """Two standard errors of needed, as of a ratio to the flushes: Cochran, Sampling
+        """Three standard errors of needed, as of a ratio to the flushes: Cochran, Sampling
         Techniques, 6.4."""
         if self.windows < 2 or not self.flushes:
             return self.needed
         ratio, (one, both, other) = self.needed / self.flushes, self.squares
         left = max(other - 2 * ratio * both + ratio * ratio * one, 0)
-        return 2 * math.sqrt(self.windows / (self.windows - 1) * left)
+        return 3 * math.sqrt(self.windows / (self.windows - 1) * left)

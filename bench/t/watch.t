@@ -71,7 +71,7 @@ def error(*needed):
         sums.add(100, 1, count)
     return sums.error()
 print(error(2, 2), error(1, 3), error(5))"
-ok "two windows alike: no error; 1 and 3 of 100: two of 2; one window: all" is "$out" "0.0 4.0 5"
+ok "two windows alike: no error; 1 and 3 of 100: three times 2; one window: all" is "$out" "0.0 6.0 5"
 
 python "
 from live import tracing
