@@ -137,13 +137,13 @@ class Dontneed:
 def rounds(work, others, seconds):
     """[(us for each flush, IPIs for each flush)] with so many other CPUs."""
     found, tries, end = [], 0, time.monotonic() + seconds
+    sender = bool(others) and work.name == Pageout.name and counters.sender_counted()
     while tries < FEWEST or len(found) < ENOUGH and time.monotonic() < end:
         before = sum(counters.tlb_ipis())
         spent, flushes = work.round()
         tries += 1
         if flushes:
             ipis = sum(counters.tlb_ipis()) - before
-            sender = bool(others) and work.name == Pageout.name and counters.sender_counted()
             each = ipis / flushes - sender
             if not counters.flushes_by_ipi() or abs(each - others) <= NEAR * max(others, 1):
                 found.append((spent / flushes * 1e6, each))

@@ -104,11 +104,16 @@ def remove_stale():
     return stale
 
 
+def instance(pid, name):
+    """The directory of one, of the watch with this PID."""
+    return f'{TRACEFS}/instances/bench-watch.{pid}.{name}'
+
+
 class Instance:
     """A buffer of its own, off at first.  events: {'group/event': filter or ''}."""
 
     def __init__(self, name, events, stacks=False):
-        self.directory = f'{TRACEFS}/instances/bench-watch.{os.getpid()}.{name}'
+        self.directory = instance(os.getpid(), name)
         self.stacks, self.missing, self.lost, self.pipe = stacks, [], 0, None
         self.present = []       # those events that the kernel has
         self.rest = ''
@@ -158,7 +163,8 @@ class Instance:
             self.put('options/stacktrace', '1')
         self.put('tracing_on', '1')
         for event in self.present:
-            self.switch(event, event != but)
+            if event != but:
+                self.switch(event, True)
 
     def switch(self, event, on):
         """One event, if this kernel has it."""
@@ -253,8 +259,10 @@ class Stalls:
             if found:
                 pid, when, kind, end, pages = found.groups()
                 self.take((int(pid), kind), float(when), end == 'end', int(pages or 0))
-            elif LOST.search(line):
-                self.instance.lost += int(LOST.search(line)[1])
+                continue
+            lost = LOST.search(line)
+            if lost:
+                self.instance.lost += int(lost[1])
 
     def take(self, key, when, ended, pages):
         """The begin of a stall, or its end."""
