@@ -2,7 +2,7 @@
 /*
  * requests - how long requests take, and writes, while cold memory is reclaimed
  *
- *	requests [-c MIB] [-k MIB | -y] [-r RATE] [-n WRITERS] [-h MIB] [-t SECONDS]
+ *	requests [-c MIB] [-k MIB] [-r RATE] [-n WRITERS] [-h MIB] [-t SECONDS]
  *
  * Writers go round and round through cold memory, a page at a time.  A page that
  * was reclaimed comes back by that; one that is new, or comes back, takes memory
@@ -14,8 +14,6 @@
  *	-k MIB		what is kept of it when it has been filled (all of it); the
  *			rest is paged out at once, and what is kept is made cold, so
  *			that nothing has to be reclaimed in a hurry before it begins
- *	-y		it stays young: nothing is paged out when it has been filled, nor
- *			made cold
  *	-r RATE		pages a second that all writers together write (0: as many
  *			as they can); the schedule is absolute
  *	-n WRITERS	how many (1); each has a part of the cold memory
@@ -79,7 +77,6 @@ static int nr_writers = 1, nr_servers;
 static char *cold, *hot;
 static size_t page_size, cold_pages, kept_pages, hot_pages;
 static long rate;
-static bool young;
 static pthread_barrier_t filled, begin;
 static volatile bool stop;
 
@@ -116,8 +113,6 @@ static void fill_cold(char *pages, size_t nr, size_t kept)
 		step = nr - i < 512 ? nr - i : 512;
 		for (size_t j = i; j < i + step; j++)
 			fill(pages + j * page_size);
-		if (young)
-			continue;
 		if (madvise(pages + i * page_size, step * page_size,
 			    i + kept < nr ? MADV_PAGEOUT : MADV_COLD))
 			err(1, "cannot page out");
@@ -248,16 +243,13 @@ int main(int argc, char **argv)
 	long cold_mib = 64, kept_mib = 0, hot_mib = 4, seconds = 10;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "c:k:yr:n:h:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:k:r:n:h:t:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cold_mib = number(optarg, 1, 1 << 24);
 			break;
 		case 'k':
 			kept_mib = number(optarg, 1, 1 << 24);
-			break;
-		case 'y':
-			young = true;
 			break;
 		case 'r':
 			rate = number(optarg, 0, 1000000000);
