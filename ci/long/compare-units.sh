@@ -4,8 +4,9 @@
 # Units of tests, each in a guest of its own, on base and on patched, and what differs.
 # Source it after ci/lib.sh, define
 #	unit_args UNIT	sets args, the options for ci/unit
-# and call choose, and run_both for each set of kernels. A unit in which patched is
-# worse is run RERUNS more times on both: what fails on base, too, is no difference.
+# and call on_exit kill_jobs, choose, and run_both for each set of kernels. A unit in
+# which patched is worse is run RERUNS more times on both: what fails on base, too, is
+# no difference.
 #
 # A log stands until its stamp changes (see ci/unit): what was interrupted goes on where it
 # was. Beside UNIT.RUN.log are .console, what the kernel said; .stamp; and maybe .int3, see
@@ -13,7 +14,7 @@
 
 RERUNS=${RERUNS:-3}
 
-all=() args=() units=()
+all=() args=() units=() jobs=()
 
 # stamp IMAGES KERNEL UNIT: a word that changes when what comes of the unit may.
 stamp() {
@@ -62,18 +63,42 @@ run_unit() {
 	boot "$1" "$3" "$4" "$log"
 }
 
-# run_units IMAGES DIR RUN UNIT...: on base and patched, if there is no log.
+# run_beside ARG...: run_unit, in a process that takes the guest with it.
+# shellcheck disable=SC2030,SC2031 # that process has a job of its own
+run_beside() (
+	job=''
+	on_exit kill_job
+	run_unit "$@"
+)
+
+# run_units IMAGES DIR RUN UNIT...: on base and patched, if there is no log. Both run at
+# once: each is the other's load.
+# shellcheck disable=SC2031
 run_units() {
-	local images=$1 dir=$2 run=$3 kernel unit n=0
+	local images=$1 dir=$2 run=$3 kernel unit n=0 status
 
 	shift 3
 	for unit; do
+		n=$((n + 1))
+		note "$unit, run $run, $n of $#, $SECONDS s so far (logs: $dir/*/$unit.$run.log)"
 		for kernel in base patched; do
-			n=$((n + 1))
 			[[ ! -f $dir/$kernel/$unit.$run.stamp ]] || continue
-			note "$unit on $kernel, boot $n of $(($# * 2)), $SECONDS s so far (log: $dir/$kernel/$unit.$run.log)"
-			run_unit "$images" "$dir" "$kernel" "$unit" "$run"
+			start_job run_beside "$images" "$dir" "$kernel" "$unit" "$run"
+			jobs+=("$job")
 		done
+		status=0
+		for job in "${jobs[@]}"; do
+			wait_job || status=1
+		done
+		jobs=()
+		[[ $status -eq 0 ]] || exit 1
+	done
+}
+
+# kill_jobs: for exit traps.
+kill_jobs() {
+	for job in "${jobs[@]}"; do
+		kill_job
 	done
 }
 

@@ -263,7 +263,8 @@ becomes() {
 	chmod +x "$tmp/top/ci/unit"
 }
 
-# start [NAME=VALUE]...: run_both, in the tree "$tmp/$at"; sets boots, which it made.
+# start [NAME=VALUE]...: run_both, in the tree "$tmp/$at"; sets boots, which it made, sorted:
+# the kernels run at once.
 at=top
 start() {
 	: >"$tmp/boots"
@@ -272,7 +273,7 @@ start() {
 		unit_args() { args=(-m "${MIB:-512}"); }
 		choose other unit
 		run_both "$1/images" "$1/logs" ""' "$tmp" "$tmp" "$at"
-	boots=$(paste -sd ' ' "$tmp/boots")
+	boots=$(sort -t / -k 2,2 -k 1,1 "$tmp/boots" | paste -sd ' ')
 }
 
 # shellcheck disable=SC2016 # for the guest
@@ -325,6 +326,12 @@ test_going_on() {
 	becomes "$differs"
 	start
 	ok "goes on where it was" is "$boots" "patched/unit.1 base/unit.2 patched/unit.2 base/unit.3 patched/unit.3"
+
+	guest 'echo $BASHPID >>$0.pids; exec sleep 60'
+	{ until [[ $(wc -l <"$tmp/top/ci/unit.pids") == 2 ]]; do sleep 0.1; done; pkill -o -INT -f 'bash -c .*run_both'; } 2>/dev/null &
+	start
+	ok "Ctrl-C" is "$status $boots" "130 base/other.1 patched/other.1"
+	ok "Ctrl-C: both guests are gone" is "$(xargs kill -0 <"$tmp/top/ci/unit.pids" 2>&1 | grep -c "No such process")" 2
 
 	guest '[[ $UNIT.$RUN == unit.1 && $KERNEL == patched ]] && echo not ok 1 || echo ok 1
 		[[ $KERNEL.$UNIT.$RUN != patched.unit.2 ]] || { kill $PPID; exit 1; }'
@@ -424,10 +431,11 @@ test_input() {
 	RERUNS=-1 $TOP/ci/long/check-debug|RERUNS=-1 is not a number
 	UNITS=flood $TOP/ci/long/check-debug|no unit 'flood'
 	FLAVOURS=ubsan $TOP/ci/long/check-debug|no flavour 'ubsan'
+	FUZZ_SECONDS=1h $TOP/ci/long/check-debug|FUZZ_SECONDS=1h is not a number
 	EOF_CASES
 	run env UNITS=none "$TOP/ci/long/check-debug"
 	ok "check-debug has every situation" is \
-		"$(tr '+' ' ' <<<"${err##*there are: }" | xargs -n 1 | grep -v ^reclaim_ | sort)" \
+		"$(tr '+' ' ' <<<"${err##*there are: }" | xargs -n 1 | grep -vE '^(reclaim_.*|fuzz)$' | sort)" \
 		"$(cd "$TOP/ci/guest.d/situations" && printf '%s\n' * | grep -vx demotion)"
 }
 
