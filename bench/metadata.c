@@ -2,7 +2,7 @@
 /*
  * metadata - what a PHP application does to the directory of its cache
  *
- *	metadata -d DIRECTORY [-n FILES] [-o OPERATIONS] [-s SEED]
+ *	metadata -d DIRECTORY [-n FILES] [-o OPERATIONS] [-r RATE] [-s SEED]
  *
  * Makes a tree of DIRECTORY/a/b/c/d, 16 directories in each of the upper levels,
  * as far as the files need them, with 8 files in the lowest, and then does
@@ -16,6 +16,8 @@
  *
  *	-n FILES	(8000)
  *	-o OPERATIONS	(20000)
+ *	-r RATE		of them a second (0: as many as it can), BURST at a time; the
+ *			schedule is absolute
  *	-s SEED		which files, which operations, and in which order (1)
  *
  * Prints a line of key=value words:
@@ -43,6 +45,7 @@
 
 #define FILES_PER_DIR	8
 #define FILE_BYTES	2000
+#define BURST		16
 
 static const char *top;
 static char path[4096], other[4096], bytes[FILE_BYTES];
@@ -141,11 +144,11 @@ static void operate(unsigned int percent)
 
 int main(int argc, char **argv)
 {
-	long files = 8000, operations = 20000, seed = 1;
+	long files = 8000, operations = 20000, rate = 0, seed = 1;
 	uint64_t start, made, x;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "d:n:o:s:")) != -1) {
+	while ((opt = getopt(argc, argv, "d:n:o:r:s:")) != -1) {
 		switch (opt) {
 		case 'd':
 			top = optarg;
@@ -156,6 +159,9 @@ int main(int argc, char **argv)
 			break;
 		case 'o':
 			operations = number(optarg, 1, 1000000000);
+			break;
+		case 'r':
+			rate = number(optarg, 0, 1000000000);
 			break;
 		case 's':
 			seed = number(optarg, 1, 1000000000);
@@ -178,6 +184,8 @@ int main(int argc, char **argv)
 	made = now_nsec();
 	x = 0x9e3779b97f4a7c15 * seed;
 	for (long i = 0; i < operations; i++) {
+		if (rate && i % BURST == 0)
+			sleep_until(made + i * 1000000000 / rate);
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;

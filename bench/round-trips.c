@@ -19,6 +19,9 @@
  *	max		the slowest
  *	stalls		that took 200 ms, the least time-out of a retransmission,
  *			or longer
+ *	near		of them, percent, that the other process answered on the
+ *			CPU that had sent them
+ *	near_p50 far_p50	the median of those, and of the others
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,6 +30,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,7 +48,14 @@
 #define STALL_NSEC	200000000
 
 static char message[65536];
-static uint64_t buckets[NR_BUCKETS];
+static uint64_t buckets[NR_BUCKETS], near[NR_BUCKETS], far[NR_BUCKETS];
+static uint64_t trips, nr_near, stalls, slowest;
+
+/* The CPU that this runs on, as a message has it: in one byte. */
+static char this_cpu(void)
+{
+	return (char)sched_getcpu();
+}
 
 /* Wait until then; false if there is input, or the end of it, before. */
 static bool wait_until(uint64_t nsec)
@@ -105,8 +116,10 @@ static void echo(int listener, size_t size)
 	if (fd < 0)
 		err(1, "accept");
 	no_delay(fd);
-	while (receive(fd, size))
+	while (receive(fd, size)) {
+		message[0] = this_cpu();
 		send_all(fd, size);
+	}
 }
 
 /* The client's end of a connection to a process that echoes. */
@@ -137,10 +150,42 @@ static int connect_to_echo(size_t size)
 	return fd;
 }
 
+/* Send a message and wait for it; count how long that takes. */
+static void trip(int fd, size_t size)
+{
+	char cpu = this_cpu();
+	uint64_t start = now_nsec(), nsec;
+	bool is_near;
+
+	send_all(fd, size);
+	if (!receive(fd, size))
+		errx(1, "the other end has gone");
+	nsec = now_nsec() - start;
+	is_near = message[0] == cpu;
+	trips++;
+	nr_near += is_near;
+	buckets[bucket_of(nsec)]++;
+	(is_near ? near : far)[bucket_of(nsec)]++;
+	stalls += nsec >= STALL_NSEC;
+	if (nsec > slowest)
+		slowest = nsec;
+}
+
+static void report(void)
+{
+	printf("trips=%llu p50=%.3f p99=%.3f p999=%.3f max=%.3f stalls=%llu",
+	       (unsigned long long)trips, quantile(buckets, trips / 2),
+	       quantile(buckets, trips / 100), quantile(buckets, trips / 1000),
+	       slowest / 1e3, (unsigned long long)stalls);
+	printf(" near=%.1f near_p50=%.3f far_p50=%.3f\n",
+	       trips ? nr_near * 100.0 / trips : 0, quantile(near, nr_near / 2),
+	       quantile(far, (trips - nr_near) / 2));
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t trips = 0, stalls = 0, slowest = 0, start, nsec;
 	long wait_usec = 1000, size = 1024;
+	uint64_t start;
 	int opt, fd;
 
 	while ((opt = getopt(argc, argv, "w:s:")) != -1) {
@@ -164,19 +209,8 @@ int main(int argc, char **argv)
 	start = now_nsec();
 	while (wait_until(start + wait_usec * 1000)) {
 		start = now_nsec();
-		send_all(fd, size);
-		if (!receive(fd, size))
-			errx(1, "the other end has gone");
-		nsec = now_nsec() - start;
-		trips++;
-		buckets[bucket_of(nsec)]++;
-		stalls += nsec >= STALL_NSEC;
-		if (nsec > slowest)
-			slowest = nsec;
+		trip(fd, size);
 	}
-	printf("trips=%llu p50=%.3f p99=%.3f p999=%.3f max=%.3f stalls=%llu\n",
-	       (unsigned long long)trips, quantile(buckets, trips / 2),
-	       quantile(buckets, trips / 100), quantile(buckets, trips / 1000),
-	       slowest / 1e3, (unsigned long long)stalls);
+	report();
 	return fflush(stdout) ? 1 : 0;
 }
