@@ -80,6 +80,7 @@ run_units() {
 	shift 3
 	for unit; do
 		n=$((n + 1))
+		[[ ! -f $dir/base/$unit.$run.stamp || ! -f $dir/patched/$unit.$run.stamp ]] || continue
 		note "$unit, run $run, $n of $#, $SECONDS s so far (logs: $dir/*/$unit.$run.log)"
 		for kernel in base patched; do
 			[[ ! -f $dir/$kernel/$unit.$run.stamp ]] || continue
