@@ -48,7 +48,7 @@
 #define STALL_NSEC	200000000
 
 static char message[65536];
-static uint64_t buckets[NR_BUCKETS], near[NR_BUCKETS], far[NR_BUCKETS];
+static uint64_t near[NR_BUCKETS], far[NR_BUCKETS];
 static uint64_t trips, nr_near, stalls, slowest;
 
 /* The CPU that this runs on, as a message has it: in one byte. */
@@ -164,7 +164,6 @@ static void trip(int fd, size_t size)
 	is_near = message[0] == cpu;
 	trips++;
 	nr_near += is_near;
-	buckets[bucket_of(nsec)]++;
 	(is_near ? near : far)[bucket_of(nsec)]++;
 	stalls += nsec >= STALL_NSEC;
 	if (nsec > slowest)
@@ -173,9 +172,13 @@ static void trip(int fd, size_t size)
 
 static void report(void)
 {
+	static uint64_t all[NR_BUCKETS];
+
+	add_buckets(all, near);
+	add_buckets(all, far);
 	printf("trips=%llu p50=%.3f p99=%.3f p999=%.3f max=%.3f stalls=%llu",
-	       (unsigned long long)trips, quantile(buckets, trips / 2),
-	       quantile(buckets, trips / 100), quantile(buckets, trips / 1000),
+	       (unsigned long long)trips, quantile(all, trips / 2),
+	       quantile(all, trips / 100), quantile(all, trips / 1000),
 	       slowest / 1e3, (unsigned long long)stalls);
 	printf(" near=%.1f near_p50=%.3f far_p50=%.3f\n",
 	       trips ? nr_near * 100.0 / trips : 0, quantile(near, nr_near / 2),

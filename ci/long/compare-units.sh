@@ -80,13 +80,13 @@ run_units() {
 	shift 3
 	for unit; do
 		n=$((n + 1))
-		[[ ! -f $dir/base/$unit.$run.stamp || ! -f $dir/patched/$unit.$run.stamp ]] || continue
-		note "$unit, run $run, $n of $#, $SECONDS s so far (logs: $dir/*/$unit.$run.log)"
 		for kernel in base patched; do
 			[[ ! -f $dir/$kernel/$unit.$run.stamp ]] || continue
 			start_job run_beside "$images" "$dir" "$kernel" "$unit" "$run"
 			jobs+=("$job")
 		done
+		[[ ${#jobs[@]} -gt 0 ]] || continue
+		note "$unit, run $run, $n of $#, $SECONDS s so far (logs: $dir/*/$unit.$run.log)"
 		status=0
 		for job in "${jobs[@]}"; do
 			wait_job || status=1
