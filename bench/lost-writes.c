@@ -74,6 +74,9 @@ enum status { NONE_LOST = 0, LOST = 1, FAILED = 2, CANNOT_TELL = 4 };
 #define MAX_MAPPINGS	32000		/* vm.max_map_count is 65530 */
 #define TRIAL_ROUNDS	5
 
+/* How often a long run says how far it is. */
+#define REPORT_MSEC	60e3
+
 /* If no page was unmapped in so many rounds, none will be. */
 #define ENOUGH_TRIES	100
 
@@ -556,7 +559,7 @@ static int race(void)
 {
 	pthread_t threads[2];
 	long nr_caught = 0, nr_lost = 0, tries = 0;
-	double end;
+	double end, report;
 
 	pthread_barrier_init(&barrier, NULL, 3);
 	map_region();
@@ -566,12 +569,17 @@ static int race(void)
 		errx(FAILED, "cannot start two threads");
 	choose_mappings();
 
+	report = now_msec() + REPORT_MSEC;
 	for (end = now_msec() + seconds * 1e3;
 	     nr_caught < rounds && nr_lost < most_lost && now_msec() < end; tries++) {
 		if (play_round())
 			nr_lost++;
 		if (caught)
 			nr_caught++;
+		if (now_msec() > report) {
+			warnx("%ld of %ld rounds caught so far, %ld writes lost", nr_caught, rounds, nr_lost);
+			report += REPORT_MSEC;
+		}
 		if (tries > ENOUGH_TRIES && !nr_unmapped)
 			cannot_tell("reclaim did not unmap the page in %ld rounds: this kernel leaves dirty pages of this file system mapped",
 				    tries);
