@@ -30,6 +30,9 @@ die() { echo "${0##*/}: $*" >&2; exit "${DIE_STATUS:-1}"; }
 # note MESSAGE: progress, to standard error.
 note() { echo "${0##*/}: $*" >&2; }
 
+# read_words ARRAY TEXT: sets it to the words of TEXT, which may be on several lines.
+read_words() { read -rd '' -a "$1" <<<"$2" || true; }
+
 # look_up VARIABLE KIND TABLE: sets row, the words beside VARIABLE's value in ci/TABLE;
 # default, the first in TABLE, which VARIABLE becomes if it is not set; and build, which
 # has a directory for all but that. KIND is what the message calls it.

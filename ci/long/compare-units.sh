@@ -149,9 +149,10 @@ choose() {
 	all=("$@")
 	units=("$@")
 	[[ ${UNITS:-} ]] || return 0
+	# shellcheck disable=SC2034 # for the caller
+	units=()
 	for name in $UNITS; do
 		[[ " $* " == *" $name "* ]] || die "no unit '$name': there are: $*"
+		units+=("$name")
 	done
-	# shellcheck disable=SC2034 # for the caller
-	read -ra units <<<"$UNITS"
 }

@@ -281,6 +281,9 @@ test_reruns() {
 	local once="base/other.1 patched/other.1 base/unit.1 patched/unit.1"
 	local again="$once base/unit.2 patched/unit.2 base/unit.3 patched/unit.3"
 
+	guest 'echo ok 2'
+	start UNITS=$'unit\nother'
+	ok "units, each on a line" is "$status $boots" "0 $once"
 	guest 'echo ok 1'
 	start
 	ok "no difference: each unit once" is "$status $boots" "0 $once"
