@@ -149,10 +149,8 @@ choose() {
 	all=("$@")
 	units=("$@")
 	[[ ${UNITS:-} ]] || return 0
-	# shellcheck disable=SC2034 # for the caller
-	units=()
-	for name in $UNITS; do
+	read_words units "$UNITS"
+	for name in "${units[@]}"; do
 		[[ " $* " == *" $name "* ]] || die "no unit '$name': there are: $*"
-		units+=("$name")
 	done
 }
