@@ -192,6 +192,18 @@ reclaim_anon() {
 	echo "$1K swappiness=$max" 2>/dev/null >"$CGROUP/memory.reclaim" || :
 }
 
+# reclaim_at RATE: so many pages a second by memory.reclaim, until it is stopped: ten times
+# a second what is due by then.
+reclaim_at() {
+	local start=${EPOCHREALTIME/./} asked=0 due
+
+	while sleep 0.1; do
+		due=$(((${EPOCHREALTIME/./} - start) * $1 / 1000000))
+		reclaim_anon $(((due - asked) * 4))
+		asked=$due
+	done
+}
+
 remove_cgroup() {
 	[[ $CGROUP ]] || return 0
 	echo 1 >"$CGROUP/cgroup.kill"
