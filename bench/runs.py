@@ -66,7 +66,7 @@ def load(path):
 
 def swap_of(run):
     """The kind of swap: bench/sweep's files begin with it; the guest knows its device only."""
-    sweep = re.match(r'(\w+)-\d+-[\w-]+\.json$', os.path.basename(run['path']))
+    sweep = re.match(r'(zram|disk|zswap)-\d+-[\w-]+\.json$', os.path.basename(run['path']))
     return sweep[1] if sweep else run['env']['swap']
 
 

@@ -61,6 +61,12 @@ ok "throughput: where and how often" matches "$(text out/throughput.svg)" \
 	"test, 2 CPUs \(tcg\), swap zram, 6 pairs"
 ok "reclaim-latency: the medians" is \
 	"$(text out/reclaim-latency.svg | grep -xE '4.25|[68]\.[58]' | xargs)" "8.5 4.25"
+mkdir capped
+cp runs/base-1.json capped/base-01.json
+a_run cap-31 2 2 >capped/cap-31-01.json
+run "$TOP/bench/plot" --only reclaim-latency -o capped capped
+ok "reclaim-latency: a kernel whose name is like a sweep's file" is \
+	"$(text capped/reclaim-latency.svg | grep -xE 'base|cap-31' | xargs)" "base cap-31"
 ok "ipis-per-page: the numbers of CPUs" is "$(text out/ipis-per-page.svg | grep -xE '[24]' | xargs)" "2 4"
 ok "fault-latency: how many runs" matches "$(text out/fault-latency.svg)" "base, 6 runs.*patched, 6 runs"
 ok "direct-reclaim: the latencies of reclaims" is "$(text out/direct-reclaim.svg | grep '^test' | sort -u)" "test, reclaim"
