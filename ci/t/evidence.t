@@ -93,7 +93,7 @@ test_check() {
 	run "$tmp/tree/ci/evidence" --check
 	ok "once renewed it needs no mark" not matches "$out" "patches/cover-letter"
 	echo series=0 >>"$tmp/tree/results/all-scenarios/env"
-	spoil patches/cover-letter 's/^Other workloads,/& with an earlier series,/'
+	spoil patches/cover-letter 's/^Other workloads,/& with an earlier series,/;s/results.all-scenarios,/& of an earlier series,/'
 	run "$tmp/tree/ci/evidence" --check
 	ok "a mark is enough" not matches "$out" "patches/cover-letter"
 	rm -r "$tmp/tree/results/waiters"
