@@ -3,7 +3,6 @@
 import glob
 import json
 import os
-import re
 
 FIELDS = {'scenario', 'valid', 'kernel', 'env', 'settings', 'metrics'}
 
@@ -65,9 +64,8 @@ def load(path):
 
 
 def swap_of(run):
-    """The kind of swap: bench/sweep's files begin with it; the guest knows its device only."""
-    sweep = re.match(r'(zram|disk|zswap)-\d+-[\w-]+\.json$', os.path.basename(run['path']))
-    return sweep[1] if sweep else run['env']['swap']
+    """The kind of swap: zram, disk or whatever env says, or zswap in front of it."""
+    return 'zswap' if run['env'].get('zswap') == 'Y' else run['env']['swap']
 
 
 def write(path, content):
