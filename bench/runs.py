@@ -64,7 +64,7 @@ def load(path):
 
 
 def swap_of(run):
-    """The kind of swap: zram, disk or whatever env says, or zswap in front of it."""
+    """The kind of swap of a run or report: zram, disk or the like, or zswap in front of it."""
     return 'zswap' if run['env'].get('zswap') == 'Y' else run['env']['swap']
 
 
