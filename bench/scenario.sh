@@ -246,6 +246,7 @@ finish_load() {
 	exec {out}<&-
 	wait "${LOAD_JOB[$1]}" || status=$?
 	cat "$TMP/figures"
+	[[ $status -ne 137 ]] || invalid "$1 was killed: out of memory?"
 	[[ $status -eq 0 ]] || invalid "$1 failed with status $status"
 }
 
