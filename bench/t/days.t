@@ -1,86 +1,66 @@
-#!/usr/bin/python3
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
-"""bench/days on days that are made up.  TAP; run it with prove."""
-import json
-import pathlib
-import subprocess
-import tempfile
+#
+# Test bench/days on days that are made up: prove bench/t/days.t
 
-DAYS = pathlib.Path(__file__).resolve().parents[1] / 'days'
-DONE = []
+. "$(dirname "$0")/../../ci/lib.sh"
+. "$TOP/ci/t/tap.sh"
 
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
 
-def check(name, got, want):
-    """One TAP line; the difference as a comment."""
-    DONE.append(name)
-    print('ok' if got == want else 'not ok', len(DONE), '-', name)
-    if got != want:
-        print(f'# got  {got!r}\n# want {want!r}')
+# day DATE RATE [METRIC RATIO LOW HIGH VERDICT BETTER]...: a directory of bench/pairs
+day() {
+	local dir=$tmp/$1 rate=$2 rows=()
 
+	mkdir "$dir"
+	printf '%s\n' '# by hand' "date=$1T00:00:00Z" host_cpu=a=b host_cores=2 series=1 >"$dir/env"
+	shift 2
+	while [[ $# -gt 0 ]]; do
+		rows+=("$(printf '{"metric": "%s", "ratio": %s, "low": %s, "high": %s, "verdict": "%s", "better": "%s"}' \
+			"${@:1:6}")")
+		shift 6
+	done
+	printf '[{"scenario": "test", "kernels": {"patched": {"label": "patched"}},
+		"settings": {"RATE": %s}, "metrics": [%s]}]\n' "$rate" "$(IFS=,; echo "${rows[*]}")" >"$dir/report.json"
+}
 
-def row(metric, ratio, low, high, verdict):
-    """A row of a report."""
-    return {'metric': metric, 'better': 'none' if verdict in ('lower', 'higher') else 'lower',
-            'ratio': ratio, 'low': low, 'high': high, 'verdict': verdict}
+none='no difference shown'
+day 2026-01-01 10 \
+	same 0.5 0.4 0.6 better lower \
+	apart 0.5 0.4 0.6 better lower \
+	once 0.5 0.4 1.6 "$none" lower \
+	worse 2 1.5 null worse lower \
+	neither 2 1.5 3 higher none
+day 2026-01-02 20 \
+	same 0.25 0.2 0.5 better lower \
+	apart 0.8 0.7 0.9 better lower \
+	once 0.5 0.4 0.6 better lower \
+	worse null 1.5 null worse lower \
+	neither 1 0.5 3 "$none" none
+day 2026-01-03 10
 
+run "$TOP/bench/days" "$tmp"/2026-01-0[12]
+ok "two days" is "$status$err$out" "0- 2026-01-01T00:00:00Z: a=b, 2 cores, series 1
+- 2026-01-02T00:00:00Z: a=b, 2 cores, series 1
 
-def day(directory, date, rows, **settings):
-    """A directory of bench/pairs."""
-    path = pathlib.Path(directory, date)
-    path.mkdir()
-    (path / 'env').write_text(f'# by hand\ndate={date}T00:00:00Z\nhost_cpu=a=b\nhost_cores=2\n'
-                              'series=1\n', encoding='utf-8')
-    report = {'scenario': 'test', 'kernels': {'patched': {'label': 'patched'}},
-              'settings': settings, 'metrics': rows}
-    (path / 'report.json').write_text(json.dumps([report]), encoding='utf-8')
-    return path
+Of 4 metrics 2 are better on all days, 1 on some; 1 are worse on all days, 0 on some.
+The ratios of one that is better on all days differ by a factor of 1.8 (median), 2 at most.
+The intervals of 1 are apart. A star is for what differs from base.
 
+| scenario | metric | 2026-01-01 | 2026-01-02 | better is | intervals |
+| --- | --- | --- | --- | --- | --- |
+| test | apart | 0.5 (0.4 .. 0.6) * | 0.8 (0.7 .. 0.9) * | lower | apart |
+| test | once | 0.5 (0.4 .. 1.6) | 0.5 (0.4 .. 0.6) * | lower |  |
+| test | worse | 2 (1.5 .. inf) * | inf (1.5 .. inf) * | lower |  |
 
-def days(*names):
-    """Its output in lines, or the refusal."""
-    result = subprocess.run([DAYS, *names], capture_output=True, text=True, check=False)
-    return result.stderr if result.returncode else result.stdout.splitlines()
+Settings that were not the same:
 
-
-def main():
-    """All of it."""
-    with tempfile.TemporaryDirectory() as tmp:
-        one = day(tmp, '2026-01-01', [
-            row('same', 0.5, 0.4, 0.6, 'better'),
-            row('apart', 0.5, 0.4, 0.6, 'better'),
-            row('once', 0.5, 0.4, 1.6, 'no difference shown'),
-            row('worse', 2, 1.5, None, 'worse'),
-            row('neither', 2, 1.5, 3, 'higher')], RATE=10)
-        two = day(tmp, '2026-01-02', [
-            row('same', 0.25, 0.2, 0.5, 'better'),
-            row('apart', 0.8, 0.7, 0.9, 'better'),
-            row('once', 0.5, 0.4, 0.6, 'better'),
-            row('worse', None, 1.5, None, 'worse'),
-            row('neither', 1, 0.5, 3, 'no difference shown')], RATE=20)
-        check('two days', days(one, two), [
-            '- 2026-01-01T00:00:00Z: a=b, 2 cores, series 1',
-            '- 2026-01-02T00:00:00Z: a=b, 2 cores, series 1',
-            '',
-            'Of 4 metrics 2 are better on all days, 1 on some; 1 are worse on all days, 0 on some.',
-            'The ratios of one that is better on all days differ by a factor of 1.8 (median), '
-            '2 at most.',
-            'The intervals of 1 are apart. A star is for what differs from base.',
-            '',
-            '| scenario | metric | 2026-01-01 | 2026-01-02 | better is | intervals |',
-            '| --- | --- | --- | --- | --- | --- |',
-            '| test | apart | 0.5 (0.4 .. 0.6) * | 0.8 (0.7 .. 0.9) * | lower | apart |',
-            '| test | once | 0.5 (0.4 .. 1.6) | 0.5 (0.4 .. 0.6) * | lower |  |',
-            '| test | worse | 2 (1.5 .. inf) * | inf (1.5 .. inf) * | lower |  |',
-            '',
-            'Settings that were not the same:',
-            '',
-            '- test: RATE 10 and 20'])
-        other = day(tmp, '2026-01-03', [])
-        check('nothing in common', days(one, other),
-              'days: nothing in common: give runs of the same scenarios and kernels\n')
-        check('no such directory', days(one, 'nowhere').startswith('days: '), True)
-    print(f'1..{len(DONE)}')
-
-
-if __name__ == '__main__':
-    main()
+- test: RATE 10 and 20"
+run "$TOP/bench/days" "$tmp"/2026-01-0[13]
+ok "nothing in common" is "$status $out$err" \
+	"1 days: nothing in common: give runs of the same scenarios and kernels"
+run "$TOP/bench/days" "$tmp/2026-01-01" "$tmp/nowhere"
+ok "no such directory" matches "$status $out$err" "^1 days: .*nowhere"
+ok "in one line" one_line "$err"
+done_testing
