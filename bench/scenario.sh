@@ -341,7 +341,7 @@ check_reclaimed() {
 # function calls, received by all CPUs; pgsteal, all pages reclaimed; kswapd_nsec, CPU
 # time of kswapd; tcp_timeouts, of retransmissions; memcg_* from memory.stat and
 # memory.events; psi_some and psi_full, microseconds of memory stall in the cgroup,
-# or, where there is none, on the machine; uptime, seconds.
+# or, where there is none, on the machine; uptime, seconds; idle, of all CPUs.
 snapshot() {
 	local psi=${CGROUP:+$CGROUP/memory.pressure}
 
@@ -359,7 +359,7 @@ snapshot() {
 		$1 == "TcpExt:" { for (i = 2; i <= names; i++) if (name[i] == "TCPTimeouts") print "tcp_timeouts", $i }' \
 			/proc/net/netstat
 		kswapd_nsec
-		awk '{ print "uptime", $1 }' /proc/uptime
+		awk '{ print "uptime", $1; print "idle", $2 }' /proc/uptime
 		[[ -z $CGROUP ]] || sed 's/^/memcg_/' "$CGROUP/memory.stat" "$CGROUP/memory.events"
 		[[ ! -e $psi ]] || sed 's/^\([a-z]*\) .*total=/psi_\1 /' "$psi"
 	} >"$TMP/$1"
